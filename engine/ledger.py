@@ -1,0 +1,145 @@
+"""What became of every source message: the ledger's rows, and the one interface through which they are stored.
+
+Identity of a message is (source folder, its UIDVALIDITY, UID). Ordinary messages are kept as runs: `count` consecutive existing
+source UIDs whose destination UIDs are consecutive too; exceptions are rows. Before a batch is appended its intent is stored;
+after, its outcome, in one durable transaction with the next intent. A restart looks up open intents only.
+
+Two stores implement `LedgerStore`: a SQLite file here (command line), and the portal's database (portal/store/ledger.py), where
+each write is conditional on the worker's fence. Stores hold rows and decide nothing; engine/transfer/ decides.
+
+Every write is durable when the method returns (fsync): an APPEND may follow only a stored intent.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol
+
+from engine.causes import Cause
+
+
+class Outcome(StrEnum):
+    MOVED = "moved"
+    ALREADY_THERE = "already_there"
+
+
+@dataclass(frozen=True)
+class FolderRow:
+    """One source folder of this move. Names are wire names (modified UTF-7, ASCII). Counts are messages, sizes octets."""
+
+    source: str
+    target: str
+    id: int = 0
+    source_uidvalidity: int = 0
+    source_uidnext: int = 0     # with `complete`: everything below is accounted for
+    source_messages: int = 0
+    target_uidvalidity: int = 0
+    source_display: str = ""
+    target_display: str = ""
+    role: str | None = None
+    total: int = 0
+    moved: int = 0
+    already_there: int = 0
+    excluded: int = 0
+    vanished: int = 0           # left the source while we worked
+    set_aside: int = 0
+    bytes_moved: int = 0
+    rule: str | None = None     # why the folder is left out
+    note: str | None = None     # how its name was changed for the destination
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` source messages, UIDs from `source_first` to `source_last`, at destination UIDs `target_first`, +1, +2 …
+    `target_first` 0: the destination did not tell (no UIDPLUS) and the window is not resolved yet."""
+
+    source_first: int
+    source_last: int
+    count: int
+    target_first: int
+    outcome: Outcome
+    id: int = 0
+
+    def joined(self, after: Run) -> Run | None:
+        """This run extended by `after`, the very next messages of the folder; None when they cannot be one run."""
+        follows = self.target_first and after.target_first == self.target_first + self.count
+        if self.outcome is not after.outcome or not (follows or self.target_first == after.target_first == 0):
+            return None
+        return replace(self, source_last=after.source_last, count=self.count + after.count)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A batch about to be appended: its source UIDs, and the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time."""
+
+    uids: tuple[int, ...]
+    target_uidvalidity: int
+    target_uidnext: int
+    begun_at: float
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class SetAsideRow:
+    """A message that was not moved, and why."""
+
+    uid: int
+    reason: Cause
+    server_text: str
+    size: int = 0
+    internal_date: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one durable transaction changes in one folder."""
+
+    folder: FolderRow                            # its new counters; written whole
+    close_intents: Sequence[int] = ()
+    runs: Sequence[Run] = ()                     # id 0: new; else replaces that row
+    set_aside: Sequence[SetAsideRow] = ()        # replaces a row with the same UID
+    open_intents: Sequence[Intent] = ()
+    append_seconds: float = 0.0                  # slowest APPEND answered since the last entry
+
+
+@dataclass(frozen=True)
+class Written:
+    """Ids of the rows that an Entry added, in its order (an updated run keeps its id)."""
+
+    runs: list[int] = field(default_factory=list)
+    intents: list[int] = field(default_factory=list)
+
+
+class LedgerStore(Protocol):
+    """Rows of one move (or one command-line ledger file). Raises LeaseLost when another worker took over, and
+    EngineError(LEDGER_UNWRITABLE) when a write could not be made durable."""
+
+    def folders(self) -> list[FolderRow]: ...
+
+    def put_folder(self, row: FolderRow) -> FolderRow:
+        """Inserts (id 0) or replaces a folder row; returns it with its id."""
+        ...
+
+    def runs(self, folder_id: int) -> list[Run]:
+        """In order of source_first."""
+        ...
+
+    def intents(self, folder_id: int) -> list[Intent]: ...
+
+    def set_aside(self, folder_id: int) -> list[SetAsideRow]: ...
+
+    def write(self, entry: Entry) -> Written:
+        """One durable transaction."""
+        ...
+
+    def forget_folder(self, folder_id: int) -> None:
+        """Drops runs, intents and set-aside rows of a folder (its UIDVALIDITY changed; it will be re-adopted)."""
+        ...
+
+    def append_seconds_peak(self) -> float:
+        """Slowest answered APPEND that was ever written, seconds; 0.0 when none was."""
+        ...
+
+    def close(self) -> None: ...
