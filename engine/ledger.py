@@ -4,7 +4,7 @@ Identity of a message is (source folder, its UIDVALIDITY, UID). Ordinary message
 source UIDs whose destination UIDs are consecutive too; exceptions are rows. Before a batch is appended its intent is stored;
 after, its outcome, in one durable transaction with the next intent. A restart looks up open intents only.
 
-Two stores implement `LedgerStore`: a SQLite file here (command line), and the portal's database (portal/store/ledger.py), where
+Two stores implement `LedgerStore`: a SQLite file (engine/ledger_file.py, command line), and the portal's database (portal/store/ledger.py), where
 each write is conditional on the worker's fence. Stores hold rows and decide nothing; engine/transfer/ decides.
 
 Every write is durable when the method returns (fsync): an APPEND may follow only a stored intent.
@@ -53,7 +53,9 @@ class FolderRow:
 @dataclass(frozen=True)
 class Run:
     """`count` source messages, UIDs from `source_first` to `source_last`, at destination UIDs `target_first`, +1, +2 …
-    `target_first` 0: the destination did not tell (no UIDPLUS) and the window is not resolved yet."""
+
+    Stored only once the destination UIDs are known; where the destination does not tell them (no UIDPLUS) the intent stays open
+    until its window was read."""
 
     source_first: int
     source_last: int
@@ -64,15 +66,17 @@ class Run:
 
     def joined(self, after: Run) -> Run | None:
         """This run extended by `after`, the very next messages of the folder; None when they cannot be one run."""
-        follows = self.target_first and after.target_first == self.target_first + self.count
-        if self.outcome is not after.outcome or not (follows or self.target_first == after.target_first == 0):
+        if self.outcome is not after.outcome or after.target_first != self.target_first + self.count:
             return None
         return replace(self, source_last=after.source_last, count=self.count + after.count)
 
 
 @dataclass(frozen=True)
 class Intent:
-    """A batch about to be appended: its source UIDs, and the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time."""
+    """A batch about to be appended: its source UIDs, the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time.
+
+    An intent found at a start (its worker died) is kept after its messages were looked up, as a watch: a dead client's APPEND may
+    still be executed by the server, and the sweep at the end removes the surplus copy."""
 
     uids: tuple[int, ...]
     target_uidvalidity: int
@@ -100,6 +104,7 @@ class Entry:
     close_intents: Sequence[int] = ()
     runs: Sequence[Run] = ()                     # id 0: new; else replaces that row
     set_aside: Sequence[SetAsideRow] = ()        # replaces a row with the same UID
+    clear_set_aside: Sequence[int] = ()          # UIDs that will be tried again, or arrived after all
     open_intents: Sequence[Intent] = ()
     append_seconds: float = 0.0                  # slowest APPEND answered since the last entry
 

@@ -44,7 +44,8 @@ class SetAsideReport:
 
 @dataclass
 class CopyReport:
-    """`moved` counts what this run appended plus what earlier runs of the same ledger did. `bytes` are octets appended by this run."""
+    """Of one run: `moved` counts what this run appended, `already_there` what it found at the destination (moved by an earlier run
+    of the same ledger, or by anyone). `bytes` are octets appended by this run."""
 
     outcome: CopyOutcome = CopyOutcome.FAILED
     cause: Cause | None = None
@@ -133,7 +134,8 @@ class FolderVerdict:
 
 @dataclass
 class VerifyReport:
-    """`equal` is true only if every message of every moved folder is at the destination, byte for byte, once, with its flags and date."""
+    """`equal` is true only if every message of every moved folder is at the destination, byte for byte, once, with its flags
+    and date."""
 
     equal: bool = False
     cause: Cause | None = None

@@ -1,0 +1,158 @@
+"""The command line's ledger: one SQLite file.
+
+Owns the file's schema and its durability; decides nothing (engine/transfer/ does). One process at a time: the file is locked while
+it is open. A failed write raises EngineError(LEDGER_UNWRITABLE) and leaves the last durable state.
+"""
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.causes import Cause, Side
+from engine.errors import EngineError
+from engine.ledger import Entry, FolderRow, Intent, Outcome, Run, SetAsideRow, Written
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS folders (id INTEGER PRIMARY KEY, source TEXT NOT NULL UNIQUE, row TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, source_first INTEGER NOT NULL,
+  source_last INTEGER NOT NULL, count INTEGER NOT NULL, target_first INTEGER NOT NULL, outcome TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS runs_of_folder ON runs (folder, source_first);
+CREATE TABLE IF NOT EXISTS intents (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uids TEXT NOT NULL,
+  target_uidvalidity INTEGER NOT NULL, target_uidnext INTEGER NOT NULL, begun_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS set_aside (folder INTEGER NOT NULL, uid INTEGER NOT NULL, reason TEXT NOT NULL,
+  server_text TEXT NOT NULL, size INTEGER NOT NULL, internal_date TEXT NOT NULL, PRIMARY KEY (folder, uid));
+"""
+_FORMAT = "1"
+_T = TypeVar("_T")
+
+
+class SqliteLedger:
+    """A ledger in one SQLite file: the command line's. One process at a time: the file is locked while it is open.
+
+    `pair` names the two mailboxes; a file that was begun for another pair is refused rather than mixed up.
+    """
+
+    def __init__(self, path: Path, pair: str) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")  # an intent is on the disk before its APPEND is on the wire
+            self._db.execute("BEGIN EXCLUSIVE")
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?), ('pair', ?)", (_FORMAT, pair))
+            meta = dict(self._db.execute("SELECT key, value FROM meta"))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _unwritable(path, error) from None
+        if meta["pair"] != pair:
+            self.close()
+            raise EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION,
+                              detail=f"ledger {path} belongs to {meta['pair']}; give another file with --ledger")
+        if meta["format"] != _FORMAT:
+            self.close()
+            raise EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION,
+                              detail=f"ledger {path} has format {meta['format']}, this program writes {_FORMAT}")
+
+    def folders(self) -> list[FolderRow]:
+        return [_folder(i, row) for i, row in self._all("SELECT id, row FROM folders ORDER BY id")]
+
+    def put_folder(self, row: FolderRow) -> FolderRow:
+        return self._transaction(lambda: self._put_folder(row))
+
+    def runs(self, folder_id: int) -> list[Run]:
+        rows = self._all("SELECT source_first, source_last, count, target_first, outcome, id FROM runs WHERE folder=?"
+                         " ORDER BY source_first", folder_id)
+        return [Run(a, b, n, t, Outcome(o), i) for a, b, n, t, o, i in rows]
+
+    def intents(self, folder_id: int) -> list[Intent]:
+        rows = self._all("SELECT uids, target_uidvalidity, target_uidnext, begun_at, id FROM intents WHERE folder=?"
+                         " ORDER BY id", folder_id)
+        return [Intent(tuple(json.loads(u)), v, n, at, i) for u, v, n, at, i in rows]
+
+    def set_aside(self, folder_id: int) -> list[SetAsideRow]:
+        rows = self._all("SELECT uid, reason, server_text, size, internal_date FROM set_aside WHERE folder=?"
+                         " ORDER BY uid", folder_id)
+        return [SetAsideRow(u, Cause(r), t, s, d) for u, r, t, s, d in rows]
+
+    def write(self, entry: Entry) -> Written:
+        return self._transaction(lambda: self._write(entry))
+
+    def forget_folder(self, folder_id: int) -> None:
+        def forget() -> None:
+            for table in ("runs", "intents", "set_aside"):
+                self._db.execute(f"DELETE FROM {table} WHERE folder=?", (folder_id,))  # noqa: S608  # names from the line above
+        self._transaction(forget)
+
+    def append_seconds_peak(self) -> float:
+        rows = self._all("SELECT value FROM meta WHERE key='append_seconds_peak'")
+        return float(rows[0][0]) if rows else 0.0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _write(self, entry: Entry) -> Written:
+        db, folder, written = self._db, entry.folder.id, Written()
+        self._put_folder(entry.folder)
+        db.executemany("DELETE FROM intents WHERE id=?", [(i,) for i in entry.close_intents])
+        db.executemany("DELETE FROM set_aside WHERE folder=? AND uid=?", [(folder, u) for u in entry.clear_set_aside])
+        for r in entry.runs:
+            values = (folder, r.source_first, r.source_last, r.count, r.target_first, r.outcome.value)
+            if r.id:
+                db.execute("UPDATE runs SET folder=?, source_first=?, source_last=?, count=?, target_first=?, outcome=?"
+                           " WHERE id=?", (*values, r.id))
+            written.runs.append(r.id or db.execute(
+                "INSERT INTO runs (folder, source_first, source_last, count, target_first, outcome)"
+                " VALUES (?,?,?,?,?,?)", values).lastrowid or 0)
+        db.executemany("INSERT OR REPLACE INTO set_aside VALUES (?,?,?,?,?,?)",
+                       [(folder, s.uid, s.reason.value, s.server_text, s.size, s.internal_date) for s in entry.set_aside])
+        for i in entry.open_intents:
+            written.intents.append(db.execute(
+                "INSERT INTO intents (folder, uids, target_uidvalidity, target_uidnext, begun_at) VALUES (?,?,?,?,?)",
+                (folder, json.dumps(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at)).lastrowid or 0)
+        if entry.append_seconds > self.append_seconds_peak():
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('append_seconds_peak', ?)", (str(entry.append_seconds),))
+        return written
+
+    def _put_folder(self, row: FolderRow) -> FolderRow:
+        text = json.dumps(asdict(row))
+        if row.id:
+            self._db.execute("UPDATE folders SET row=?, source=? WHERE id=?", (text, row.source, row.id))
+            return row
+        added = self._db.execute("INSERT INTO folders (source, row) VALUES (?, ?)", (row.source, text))
+        return replace(row, id=added.lastrowid or 0)
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _unwritable(self._path, error) from None
+
+    def _transaction(self, work: Callable[[], _T]) -> _T:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work()
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise _unwritable(self._path, error) from None
+        return result
+
+
+def _folder(row_id: int, text: str) -> FolderRow:
+    return FolderRow(**{**json.loads(text), "id": row_id})
+
+
+def _unwritable(path: Path, error: sqlite3.Error) -> EngineError:
+    return EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION, detail=f"ledger {path}: {error}")
