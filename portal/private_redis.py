@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -67,8 +69,12 @@ class PrivateRedis:
         self.url = f"unix://{self.socket}?db=0"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def _client(self, timeout: float) -> redis.Redis:
+        """One that asks once: redis-py's own repetition (seconds long) would hide that nobody is there yet, or any more."""
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=timeout, retry=Retry(NoBackoff(), 0))
+
     def answers(self) -> bool:
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
+        client = self._client(2)
         try:
             return bool(client.ping())
         except redis.RedisError:
@@ -106,7 +112,7 @@ class PrivateRedis:
     def stop(self) -> None:
         """SHUTDOWN, then SIGTERM, then SIGKILL; only a server of this directory. Returns when it is gone."""
         pid = self._process.pid if self._process else self._pid_in_file()
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=STOP_SECONDS)
+        client = self._client(STOP_SECONDS)
         with contextlib.suppress(redis.RedisError):
             client.shutdown(nosave=True)
         client.close()

@@ -40,8 +40,8 @@ class DovecotFailed(RuntimeError):
 @dataclass(frozen=True)
 class DovecotOptions:
     """`capability` replaces the whole advertised list; `quota` is a Dovecot size such as "40k"; `mail_format` is maildir, sdbox or
-    mdbox; `fsync` never | optimized | always; `roles` are (folder, attribute) pairs that carry SPECIAL-USE; `prefix` puts all folders
-    but INBOX under it (give it with its separator: "INBOX."); `login_wait` is the delay after a refused login, seconds;
+    mdbox; `fsync` never | optimized | always; `roles` are (folder, attribute) pairs that carry SPECIAL-USE; `prefix` puts all
+    folders but INBOX under it (give it with its separator: "INBOX."); `login_wait` is the delay after a refused login, seconds;
     `per_user` caps connections of one user and address; `extra` are further lines for this version."""
 
     separator: str = "."

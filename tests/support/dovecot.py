@@ -27,8 +27,8 @@ from portal.demo.imap import ImapSaysNo, Sample, SmallImap, Stored, parse_date
 from tests.support.certificates import authority
 
 __all__ = ["LOOPBACK", "PASSWORD", "Dovecot", "DovecotFailed", "DovecotOptions", "ImapSaysNo", "Pair", "Ports", "Sample",
-           "SmallImap", "Stored", "account", "differences", "endpoint", "fresh_login", "installed_version", "parse_date", "read_back",
-           "running_dovecot", "seed", "seed_maildir"]
+           "SmallImap", "Stored", "account", "differences", "endpoint", "fresh_login", "installed_version", "parse_date",
+           "read_back", "running_dovecot", "seed", "seed_maildir"]
 
 LOOPBACK = Route(allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
 PASSWORD = "correct horse 电池"  # of the logins that fresh_login hands out
