@@ -1,7 +1,19 @@
-"""Every failure a person can see has one of these causes; each has words, a next step and somebody who takes it."""
+"""Every failure a person can see has one of these causes; each has words, a next step and somebody who takes it.
+
+Owns the enum of causes, the words for each (engine/causes.toml, zh and en side by side), who acts and what a retry may do.
+Must not know a protocol: which words of a server mean which cause stands in engine/providers/replies.toml.
+Always: one cause, one sentence on what it means, one next step; the words never hold a secret, an address or a server's text.
+"""
 from __future__ import annotations
 
+import tomllib
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_TEXTS = Path(__file__).with_name("causes.toml")
 
 
 class Side(StrEnum):
@@ -49,3 +61,114 @@ class Cause(StrEnum):
     WORKER_LOST = "worker_lost"
     WINDOW_CLOSED = "window_closed"
     INTERNAL = "internal"
+
+
+class Who(StrEnum):
+    """Who takes the next step."""
+
+    USER = "user"                # the person whose mailbox it is
+    ADMIN = "admin"              # the old provider's administrator in that company
+    PORTAL = "portal"            # nobody: we go on by ourselves
+    HELPDESK = "helpdesk"        # our helpdesk or operator
+    DESTINATION = "destination"  # whoever runs the new mailbox
+    PROVIDER = "provider"        # the old provider's support
+
+
+class Retry(StrEnum):
+    """What may be tried again without a person."""
+
+    STOP = "stop"            # nothing, until somebody changed something
+    ID = "id"                # send ID (RFC 2971), then repeat once
+    NOW = "now"              # repair, then repeat once
+    WAIT = "wait"            # after a number of seconds
+    HINT = "hint"            # after the number of seconds that the server stated
+    RECONNECT = "reconnect"  # on a new connection
+    SKIP = "skip"            # leave this message or folder, go on with the next
+    NEXT_HOST = "next_host"  # once, at the provider's next host
+
+
+@dataclass(frozen=True)
+class Words:
+    """The same text in both languages."""
+
+    zh: str
+    en: str
+
+    def in_(self, language: str) -> str:
+        """`language` is "zh" or "en"; anything else gets Chinese, our first language."""
+        return self.en if language == "en" else self.zh
+
+    def filled(self, **values: Words) -> Words:
+        """Both texts with their {placeholders} replaced."""
+        return Words(self.zh.format(**{k: v.zh for k, v in values.items()}), self.en.format(**{k: v.en for k, v in values.items()}))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What happened, what it means, what to do, who does it. `step` is the id of the guidance step that mends it."""
+
+    title: Words
+    meaning: Words
+    next_step: Words
+    who: Who
+    retry: Retry
+    step: str | None = None
+
+
+class BadTexts(ValueError):
+    """engine/causes.toml cannot be used; names the key."""
+
+
+def _words(table: Any, key: str) -> Words:
+    if not isinstance(table, dict) or set(table) != {"zh", "en"} or not all(isinstance(v, str) and v for v in table.values()):
+        raise BadTexts(f"causes.toml: {key}: needs zh and en, both not empty")
+    return Words(table["zh"], table["en"])
+
+
+def _explanation(key: str, row: Any) -> Explanation:
+    if not isinstance(row, dict) or set(row) != {"who", "retry", "title", "meaning", "next"}:
+        raise BadTexts(f"causes.toml: {key}: needs who, retry, title, meaning, next")
+    try:
+        who, retry = Who(row["who"]), Retry(row["retry"])
+    except ValueError as error:
+        raise BadTexts(f"causes.toml: {key}: {error}") from None
+    return Explanation(_words(row["title"], f"{key}.title"), _words(row["meaning"], f"{key}.meaning"),
+                       _words(row["next"], f"{key}.next"), who, retry)
+
+
+@cache
+def _texts() -> dict[Cause, Explanation]:
+    rows = tomllib.loads(_TEXTS.read_text("utf-8"))
+    unknown, missing = sorted(set(rows) - set(Cause)), sorted(set(Cause) - set(rows))
+    if unknown or missing:
+        raise BadTexts(f"causes.toml: not a cause: {unknown}; no words for: {missing}")
+    return {Cause(key): _explanation(key, row) for key, row in rows.items()}
+
+
+@cache
+def explain(cause: Cause, provider: str | None = None) -> Explanation:
+    """The words for a cause. With a provider, its own name for the secret, and the step that mends it there (its data file)."""
+    from engine.providers.catalogue import provider as find_provider  # the catalogue is data: read only when somebody asks
+
+    known = find_provider(provider)
+    plain = _texts()[cause]
+    mend = known.mends.get(cause)
+    told = replace(plain, next_step=(mend and mend.words) or plain.next_step, who=(mend and mend.who) or plain.who, step=mend.step if mend else None)
+    names = {"secret": known.secret_name, "provider": known.name}
+    return replace(told, title=told.title.filled(**names), meaning=told.meaning.filled(**names), next_step=told.next_step.filled(**names))
+
+
+_AT_DESTINATION = {
+    **dict.fromkeys((Cause.BAD_SECRET, Cause.NEEDS_AUTH_CODE, Cause.IMAP_DISABLED, Cause.TWO_FACTOR, Cause.SECURE_LOGIN,
+                     Cause.ACCOUNT_EXPIRED_LOCKED, Cause.OAUTH_ONLY, Cause.X_NAME), Cause.DESTINATION_LOGIN),
+    Cause.QUOTA: Cause.DESTINATION_QUOTA,
+    Cause.TLS: Cause.DESTINATION_TLS,
+    Cause.DNS_CONNECT: Cause.DESTINATION_CONNECT,
+    **dict.fromkeys((Cause.THROTTLED, Cause.TOO_MANY_CONNECTIONS, Cause.SERVER_BUSY), Cause.DESTINATION_BUSY),
+    **dict.fromkeys((Cause.IP_BLOCKED, Cause.X_FOLDER, Cause.X_ITEM, Cause.UNKNOWN), Cause.DESTINATION_REFUSED),
+}
+
+
+def at_destination(cause: Cause) -> Cause:
+    """The cause as it is called when the new provider said it. Causes of our own side, and of the protocol, stay what they are."""
+    return _AT_DESTINATION.get(cause, cause)

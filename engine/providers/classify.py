@@ -1,0 +1,129 @@
+"""What a refusal means: the server's words in, causes out, by the rules of replies.toml.
+
+Owns the choice of the rule, the decoding of a reply's bytes and the fallbacks where no rule fits. The rules themselves are data.
+Must not guess: words that no rule knows are UNKNOWN. Always: first match wins among the rules of that provider, its family and
+"any"; only a bounded part of a text is looked at; what comes back never holds the text.
+"""
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from functools import cache
+
+from engine.causes import Cause, Retry, Who
+from engine.providers import catalogue
+from engine.providers.rules import ANY, Phase, Rule, Spoken, Transport, Verdict, rules, transport_rules
+from engine.redact import visible
+
+MAX_LOOKED_AT = 2000         # characters of a reply; rules' patterns are tested to be quick on this much
+MAX_STATED_WAIT = 6 * 3600.0  # seconds; a longer stated back-off is asked again after this
+_REPLY = re.compile(r"^(?:(?:\*|[A-Za-z0-9][A-Za-z0-9.]{0,31}) )?(NO|BAD|BYE|OK|PREAUTH)\b[ \t]*(.*)$", re.IGNORECASE | re.DOTALL)
+_CODES = re.compile(r"\[[^\]]{0,200}\]")
+# A refusal of the login that says nothing but that: these words, punctuation and response codes (facts: section 3, "with no match").
+_BARE_REFUSAL = re.compile(r"^(?:(?:NO|-ERR|LOGIN|LOGON|AUTHENTICATE|AUTHENTICATION|AUTH|PASS|FAILED|FAILURE|ERROR|DENIED|REJECTED|REFUSED|"
+                           r"UNSUCCESSFUL|COMMAND|IS|WAS|YOUR|THE|SORRY)\b[\s.,:;!-]*)*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """`causes` likeliest first; several when the server does not distinguish them. `retry_after` is in seconds."""
+
+    causes: tuple[Cause, ...]
+    rule: str | None  # None: no rule matched
+    retry: Retry
+    retry_after: float | None
+    who: Who
+    step: str | None
+
+    @property
+    def cause(self) -> Cause:
+        return self.causes[0]
+
+
+def decode_reply(raw: bytes) -> str:
+    """UTF-8, else GB18030 (Tencent: facts T02), else UTF-8 with marks for what is broken; control characters written out."""
+    raw = raw.strip(b"\r\n")
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return visible(raw.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+    return visible(raw.decode("utf-8", "replace"))
+
+
+def _normal(text: str) -> str:
+    """`A12 NO x` and `* NO x` become `NO x`; a text without status stays as it is."""
+    text = text[:MAX_LOOKED_AT].strip()
+    reply = _REPLY.match(text)
+    return f"{reply[1].upper()} {reply[2]}".strip() if reply else text
+
+
+@cache
+def _names(provider: str | None, family: str | None) -> tuple[str, ...]:
+    """Everything under which rules may name this server, the most particular first."""
+    found: list[str] = []
+    for name in (provider, family):
+        if name:
+            own_family = catalogue.provider(name).family if name in catalogue.keys() else None
+            found += [one for one in (name, own_family) if one and one not in found]
+    return tuple(found)
+
+
+def _fits(rule: Rule, names: tuple[str, ...], phase: Phase, protocol: Spoken) -> bool:
+    return (rule.protocol in (Spoken.ANY, protocol)
+            and (phase is Phase.ANY or Phase.ANY in rule.phases or phase in rule.phases)
+            and (ANY in rule.providers or any(name in rule.providers for name in names)))
+
+
+def _classified(rule: Rule, names: tuple[str, ...], match: re.Match[str], id_sent: bool) -> Classified:
+    told = rule.verdict
+    if id_sent and rule.after_id:
+        told = rule.after_id
+    else:
+        told = next((rule.at[name] for name in names if name in rule.at), told)
+    seconds = told.seconds
+    if told.retry is Retry.HINT:
+        seconds = min(int(match[1]) / 1000, MAX_STATED_WAIT)
+    return Classified(told.causes, rule.id, told.retry, seconds, told.who, told.step)
+
+
+def classify(text: str, *, phase: str, provider: str | None, family: str | None = None, protocol: str = "imap",
+             id_sent: bool = False) -> Classified:
+    """What a reply means. `text` is decoded, with or without tag and status; `phase` is a value of rules.Phase; `id_sent`: we had
+    sent ID before, so a server that still asks for it has locked the account (facts: N01)."""
+    asked, spoken, names, normal = Phase(phase), Spoken(protocol), _names(provider, family), _normal(text)
+    for rule in rules():
+        if _fits(rule, names, asked, spoken) and (match := rule.pattern.search(normal)):
+            return _classified(rule, names, match, id_sent)
+    if asked is Phase.AUTH and _BARE_REFUSAL.match(_CODES.sub(" ", normal).strip()):
+        return Classified((Cause.BAD_SECRET, Cause.UNKNOWN), None, Retry.STOP, None, Who.USER, None)
+    if asked in (Phase.SELECT, Phase.FETCH, Phase.APPEND):  # one folder or one message: the caller counts it and goes on
+        return Classified((Cause.UNKNOWN,), None, Retry.SKIP, None, Who.HELPDESK, None)
+    return Classified((Cause.UNKNOWN,), None, Retry.STOP, None, Who.HELPDESK, None)
+
+
+def transport_kind(error: OSError, *, connected: bool = False, greeted: bool = False) -> Transport:
+    """Which transport rule an exception of the socket or TLS layer falls under. `connected`: TCP was up; `greeted`: the server had spoken."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Transport.CERTIFICATE_NAME if error.verify_code in (62, 64) else Transport.CERTIFICATE  # X509_V_ERR_HOSTNAME/IP_ADDRESS_MISMATCH
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return Transport.TLS_MISMATCH
+    if isinstance(error, socket.gaierror):
+        return Transport.NAME_UNKNOWN
+    if greeted:
+        return Transport.CONNECTION_LOST
+    if connected:
+        return Transport.GREETING_TIMEOUT if isinstance(error, TimeoutError) else Transport.CLOSED_BEFORE_GREETING
+    if isinstance(error, ConnectionRefusedError):
+        return Transport.REFUSED
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return Transport.UNREACHABLE
+    return Transport.CONNECT_TIMEOUT
+
+
+def classify_transport(kind: Transport) -> Classified:
+    told: Verdict = transport_rules()[kind].verdict
+    return Classified(told.causes, kind.value, told.retry, told.seconds, told.who, told.step)
