@@ -153,9 +153,11 @@ def explain(cause: Cause, provider: str | None = None) -> Explanation:
     known = find_provider(provider)
     plain = _texts()[cause]
     mend = known.mends.get(cause)
-    told = replace(plain, next_step=(mend and mend.words) or plain.next_step, who=(mend and mend.who) or plain.who, step=mend.step if mend else None)
-    names = {"secret": known.secret_name, "provider": known.name}
-    return replace(told, title=told.title.filled(**names), meaning=told.meaning.filled(**names), next_step=told.next_step.filled(**names))
+    next_step = (mend and mend.words) or plain.next_step
+    who = (mend and mend.who) or plain.who
+    names = {"secret": known.secret_name, "code": known.code_name, "provider": known.name}
+    return replace(plain, title=plain.title.filled(**names), meaning=plain.meaning.filled(**names),
+                   next_step=next_step.filled(**names), who=who, step=mend.step if mend else None)
 
 
 _AT_DESTINATION = {

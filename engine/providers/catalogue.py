@@ -40,9 +40,13 @@ def providers() -> dict[str, Provider]:
     return {key: load(key) for key in keys()}
 
 
+def known(key: str) -> bool:
+    return key in keys()
+
+
 def provider(key: str | None) -> Provider:
     """The provider with this key; the generic one when the key is None or unknown."""
-    return load(key if key is not None and key in keys() else GENERIC)
+    return load(key if key is not None and known(key) else GENERIC)
 
 
 @cache

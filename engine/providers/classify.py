@@ -21,10 +21,12 @@ from engine.redact import visible
 MAX_LOOKED_AT = 2000         # characters of a reply; rules' patterns are tested to be quick on this much
 MAX_STATED_WAIT = 6 * 3600.0  # seconds; a longer stated back-off is asked again after this
 _REPLY = re.compile(r"^(?:(?:\*|[A-Za-z0-9][A-Za-z0-9.]{0,31}) )?(NO|BAD|BYE|OK|PREAUTH)\b[ \t]*(.*)$", re.IGNORECASE | re.DOTALL)
+_WRONG_NAME = (62, 64)       # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _CODES = re.compile(r"\[[^\]]{0,200}\]")
-# A refusal of the login that says nothing but that: these words, punctuation and response codes (facts: section 3, "with no match").
-_BARE_REFUSAL = re.compile(r"^(?:(?:NO|-ERR|LOGIN|LOGON|AUTHENTICATE|AUTHENTICATION|AUTH|PASS|FAILED|FAILURE|ERROR|DENIED|REJECTED|REFUSED|"
-                           r"UNSUCCESSFUL|COMMAND|IS|WAS|YOUR|THE|SORRY)\b[\s.,:;!-]*)*$", re.IGNORECASE)
+# A refusal of the login that says nothing but that: only these words and punctuation (facts: providers, section 3).
+_REFUSAL_WORDS = frozenset(("no", "err", "login", "logon", "authenticate", "authentication", "auth", "pass", "failed", "failure", "error",
+                            "denied", "rejected", "refused", "unsuccessful", "command", "is", "was", "your", "the", "sorry"))
+_WORD = re.compile(r"[a-z]+|[^a-z\s.,:;!-]")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _names(provider: str | None, family: str | None) -> tuple[str, ...]:
     found: list[str] = []
     for name in (provider, family):
         if name:
-            own_family = catalogue.provider(name).family if name in catalogue.keys() else None
+            own_family = catalogue.provider(name).family if catalogue.known(name) else None
             found += [one for one in (name, own_family) if one and one not in found]
     return tuple(found)
 
@@ -79,11 +81,9 @@ def _fits(rule: Rule, names: tuple[str, ...], phase: Phase, protocol: Spoken) ->
 
 
 def _classified(rule: Rule, names: tuple[str, ...], match: re.Match[str], id_sent: bool) -> Classified:
-    told = rule.verdict
+    told = next((rule.at[name] for name in names if name in rule.at), rule.verdict)
     if id_sent and rule.after_id:
         told = rule.after_id
-    else:
-        told = next((rule.at[name] for name in names if name in rule.at), told)
     seconds = told.seconds
     if told.retry is Retry.HINT:
         seconds = min(int(match[1]) / 1000, MAX_STATED_WAIT)
@@ -98,7 +98,7 @@ def classify(text: str, *, phase: str, provider: str | None, family: str | None 
     for rule in rules():
         if _fits(rule, names, asked, spoken) and (match := rule.pattern.search(normal)):
             return _classified(rule, names, match, id_sent)
-    if asked is Phase.AUTH and _BARE_REFUSAL.match(_CODES.sub(" ", normal).strip()):
+    if asked is Phase.AUTH and _REFUSAL_WORDS.issuperset(_WORD.findall(_CODES.sub(" ", normal).lower())):
         return Classified((Cause.BAD_SECRET, Cause.UNKNOWN), None, Retry.STOP, None, Who.USER, None)
     if asked in (Phase.SELECT, Phase.FETCH, Phase.APPEND):  # one folder or one message: the caller counts it and goes on
         return Classified((Cause.UNKNOWN,), None, Retry.SKIP, None, Who.HELPDESK, None)
@@ -106,9 +106,10 @@ def classify(text: str, *, phase: str, provider: str | None, family: str | None 
 
 
 def transport_kind(error: OSError, *, connected: bool = False, greeted: bool = False) -> Transport:
-    """Which transport rule an exception of the socket or TLS layer falls under. `connected`: TCP was up; `greeted`: the server had spoken."""
+    """Which transport rule an exception of the socket or TLS layer falls under. `connected`: TCP was up; `greeted`: the server
+    had spoken."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Transport.CERTIFICATE_NAME if error.verify_code in (62, 64) else Transport.CERTIFICATE  # X509_V_ERR_HOSTNAME/IP_ADDRESS_MISMATCH
+        return Transport.CERTIFICATE_NAME if error.verify_code in _WRONG_NAME else Transport.CERTIFICATE
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return Transport.TLS_MISMATCH
     if isinstance(error, socket.gaierror):

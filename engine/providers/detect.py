@@ -18,7 +18,7 @@ MX_LIFETIME = 3.0  # seconds for the whole lookup
 _MAX_HOSTS = 20    # MX hosts looked at
 
 # Filters that stand before the mailbox host: they say nothing about it (facts: section 1, GATEWAY).
-_GATEWAY = re.compile(r"(^|\.)(pphosted|ppe-hosted|mimecast|messagelabs|barracudanetworks|iphmx|trendmicro|sophos)\.", re.IGNORECASE)
+_GATEWAY = re.compile(r"(^|\.)(pphosted|mimecast|messagelabs|barracudanetworks|iphmx|trendmicro|sophos)\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _domain(address: str) -> str:
 
 
 def detect(address: str, *, mx_lookup: Callable[[str], list[str]] | None = None) -> Detection:
-    """The provider of a mail address or domain. `mx_lookup` gives MX hosts, most preferred first, and may raise MxFailed or OSError."""
+    """The provider of a mail address or domain. `mx_lookup` gives MX hosts, most preferred first; raises MxFailed or OSError."""
     domain = _domain(address)
     if not domain or "." not in domain:
         return Detection(None, Words("邮箱地址里没有可以查的域名。", "The address has no domain to look up."))
@@ -78,12 +78,14 @@ def _by_mx(domain: str, hosts: list[str]) -> Detection:
     said = (f"{domain} 的 MX 记录是 {hosts[0]}", f"The MX of {domain} is {hosts[0]}")
     for one, host in _matches(hosts):
         if one.destination:
-            return Detection(None, Words(f"{domain} 的 MX 记录已经指向新邮箱（{host}），看不出旧邮箱在哪家。",
-                                         f"The MX of {domain} already names the new provider ({host}); it does not tell the old one."), True)
+            evidence = Words(f"{domain} 的 MX 记录已经指向新邮箱（{host}），看不出旧邮箱在哪家。",
+                             f"The MX of {domain} already names the new provider ({host}); it does not tell the old one.")
+            return Detection(None, evidence, switched=True)
         return Detection(one.key, Words(f"{domain} 的 MX 记录是 {host}，属于{one.name.zh}。",
                                         f"The MX of {domain} is {host}, which is {one.name.en}."))
     if any(_GATEWAY.search(host) for host in hosts):
-        return Detection(None, Words(f"{said[0]}，那是邮件过滤服务，看不出邮箱在哪家。", f"{said[1]}, a mail filter; it does not tell where the mailbox is."))
+        return Detection(None, Words(f"{said[0]}，那是邮件过滤服务，看不出邮箱在哪家。",
+                                     f"{said[1]}, a mail filter; it does not tell where the mailbox is."))
     return Detection(None, Words(f"{said[0]}，我们不认识这家。", f"{said[1]}, which we do not know."))
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from engine.causes import Cause, Who, Words
 from engine.endpoint import Security
-from engine.providers.reading import BadData, Table
+from engine.providers.reading import Table
 
 
 class Status(StrEnum):
@@ -117,11 +117,13 @@ class MxPattern:
 
 @dataclass(frozen=True)
 class Provider:
-    """`steps` is the numbered guidance in order; `mends` says what helps with a cause; `step()` finds those and the occasional ones."""
+    """`steps` is the numbered guidance in order; `occasional` those that help only with a cause; `mends` says which help with what.
+    `secret_name` is what the person types; `code_name` what replaces the web password (mostly the same)."""
 
     key: str
     name: Words
     secret_name: Words
+    code_name: Words
     imap_hosts: tuple[Host, ...] = ()
     overseas_host: Host | None = None
     pop_hosts: tuple[str, ...] = ()
@@ -190,7 +192,8 @@ def _mx(row: Table) -> MxPattern | None:
 def _limits(table: Table) -> Limits:
     usual = Limits()
     limits = Limits(
-        connections=table.number("connections", usual.connections), published_connections=table.optional_number("published_connections"),
+        connections=table.number("connections", usual.connections),
+        published_connections=table.optional_number("published_connections"),
         download_per_day=table.optional_number("download_per_day"), upload_per_day=table.optional_number("upload_per_day"),
         command_bytes=table.optional_number("command_bytes"), uids_per_fetch=table.optional_number("uids_per_fetch"),
         keep_alive_seconds=table.optional_number("keep_alive_seconds"),
@@ -203,7 +206,7 @@ def _limits(table: Table) -> Limits:
 
 def _mends(table: Table) -> dict[Cause, Mend]:
     found = {}
-    for key in table.keys():
+    for key in table:
         if key not in set(Cause):
             raise table.bad(key, "not a cause")
         row = table.table(key)
@@ -246,15 +249,17 @@ def read_provider(file: Table, key: str, shared: Mapping[str, Step]) -> Provider
     quirks = frozenset[str](file.enums("quirks", Quirk))
     provider = Provider(
         key=key, name=file.words("name"), secret_name=file.words("secret_name"),
-        imap_hosts=tuple(host for host in map(_host, file.tables("imap")) if host), overseas_host=overseas, pop_hosts=file.texts("pop"),
-        domains=file.texts("domains"), hosts_by_domain={domain: by_domain.text(domain) for domain in by_domain.keys()},
+        code_name=file.optional_words("code_name") or file.words("secret_name"),
+        imap_hosts=tuple(host for host in map(_host, file.tables("imap")) if host), overseas_host=overseas,
+        pop_hosts=file.texts("pop"), domains=file.texts("domains"),
+        hosts_by_domain={domain: by_domain.text(domain) for domain in by_domain},
         mx=tuple(pattern for pattern in map(_mx, file.tables("mx")) if pattern), greetings=file.regexes("greetings"),
         family=file.optional("family"), login_form=file.enum("login_form", LoginForm, "address"),
         secret_shape=file.regex("secret_shape") if file.has("secret_shape") else None, inner_blanks=file.flag("inner_blanks"),
         oauth_only=file.flag("oauth_only"), destination=file.flag("destination"),
         steps=tuple(known[s] for s in guidance), occasional=tuple(known[s] for s in occasional), mends=mends,
         id_before_select=Quirk.ID_BEFORE_SELECT in quirks, limits=_limits(file.optional_table("limits")),
-        folder_names={role: names.texts(role) for role in names.keys()}, exclude=file.texts("exclude"), quirks=quirks,
+        folder_names={role: names.texts(role) for role in names}, exclude=file.texts("exclude"), quirks=quirks,
         warnings=tuple(_warning(row) for row in file.tables("warning")))
     file.texts("steps_from")
     file.finish()
@@ -266,6 +271,3 @@ def _warning(row: Table) -> Words:
     row.finish()
     return words
 
-
-__all__ = ["BadData", "Host", "Limits", "LoginForm", "Mend", "MxPattern", "PICTURES", "Provider", "Quirk", "Status", "Step",
-           "read_provider", "read_steps"]

@@ -48,8 +48,8 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def keys(self) -> list[str]:
-        return list(self._values)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def text(self, key: str, default: Any = ...) -> str:
         value = self._get(key, str, "a text", default)

@@ -111,11 +111,11 @@ def _rule(row: Table) -> Rule:
     verdict = _verdict(row)
     at, after = row.optional_table("at"), row.optional_table("after_id")
     rules_at = {}
-    for name in at.keys():
+    for name in at:
         other = at.table(name)
         rules_at[name] = _verdict(other, verdict)
         other.finish()
-    after_id = _verdict(after, verdict) if after.keys() else None
+    after_id = _verdict(after, verdict) if list(after) else None
     after.finish()
     rule = Rule(
         id=row.text("id"), providers=frozenset(row.texts("providers")), protocol=row.enum("protocol", Spoken),
