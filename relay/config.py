@@ -50,7 +50,7 @@ class Limit:
 LIMITS: Mapping[str, Limit] = {
     "max_sessions": Limit(500, 1, 20_000),
     "max_unauthenticated": Limit(256, 1, 20_000),
-    "max_unauthenticated_per_address": Limit(32, 1, 20_000),
+    "max_unauthenticated_per_address": Limit(64, 1, 20_000),
     "handshake_seconds": Limit(10, 1, 60),
     "preface_seconds": Limit(5, 1, 60),
     "dial_seconds": Limit(10, 1, 60),
