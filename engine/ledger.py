@@ -4,8 +4,9 @@ Identity of a message is (source folder, its UIDVALIDITY, UID). Ordinary message
 source UIDs whose destination UIDs are consecutive too; exceptions are rows. Before a batch is appended its intent is stored;
 after, its outcome, in one durable transaction with the next intent. A restart looks up open intents only.
 
-Two stores implement `LedgerStore`: a SQLite file (engine/ledger_file.py, command line), and the portal's database (portal/store/ledger.py), where
-each write is conditional on the worker's fence. Stores hold rows and decide nothing; engine/transfer/ decides.
+Two stores implement `LedgerStore`: a SQLite file (engine/ledger_file.py, command line), and the portal's database
+(portal/store/ledger.py), where each write is conditional on the worker's fence. Stores hold rows and decide nothing;
+engine/transfer/ decides.
 
 Every write is durable when the method returns (fsync): an APPEND may follow only a stored intent.
 """

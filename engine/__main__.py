@@ -1,0 +1,9 @@
+"""`python -m engine check|copy|verify`."""
+from __future__ import annotations
+
+import sys
+
+from engine.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""One folder, from whatever state the last worker left it in to the proof that everything is accounted for.
+
+Order: examine the source, make sure the destination exists, look up open intents, adopt what is there already, move the rest,
+prove. Every step may be interrupted anywhere and is then simply done again.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from engine.causes import Cause, Side
+from engine.errors import ConnectionBroken, EngineError
+from engine.folders.mapping import FolderPlan
+from engine.imap.fetch import fetch_metadata, fetch_uids
+from engine.imap.session import FolderStatus, Selected, Session
+from engine.ledger import FolderRow, Outcome, SetAsideRow
+from engine.providers.catalogue import provider
+from engine.providers.provider import Quirk
+from engine.transfer import recover
+from engine.transfer.adopt import adopt
+from engine.transfer.matching import Claims, Pair
+from engine.transfer.reading import Reader, Wanted
+from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
+from engine.transfer.tally import Tally
+from engine.transfer.target import ensure_target
+from engine.transfer.writing import Writer
+
+BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
+
+
+@dataclass
+class Sessions:
+    """One connection to each side."""
+
+    source: Session
+    target: Session
+
+
+@dataclass
+class Breaks:
+    """How often the connection broke while a message was under way; lives as long as the mailbox's run."""
+
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def suspect(self, folder: str, uid: int) -> bool:
+        return self.counts[folder, uid] > 0
+
+    def hopeless(self, folder: str, uid: int) -> bool:
+        return self.counts[folder, uid] >= BREAKS_BEFORE_SET_ASIDE
+
+
+@dataclass
+class FolderMove:
+    """Moves one folder over one pair of connections."""
+
+    sessions: Sessions
+    store: SerialStore
+    plan: FolderPlan
+    claims: Claims                  # destination UIDs taken by any source folder with the same target
+    target_status: FolderStatus | None
+    tally: Tally
+    stopped: Callable[[], bool]
+    breaks: Breaks
+    retry_set_aside: bool
+    clock: recover.Clock
+    row: FolderRow                  # as the ledger has it, also after a failure
+
+    def run(self) -> bool:
+        """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
+        source, target = self.sessions.source, self.sessions.target
+        selected = source.examine(self.plan.source.name)
+        self.plan = ensure_target(target, self.plan)
+        status = self.target_status or target.status(self.plan.target)
+        records = self._open(selected, status)
+        try:
+            return self._run(records, selected, status)
+        finally:
+            self.row = records.row
+
+    def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
+        if self.retry_set_aside:
+            self._try_set_aside_again(records)
+        self._look_up_intents(records)
+        if not records.row.target_uidvalidity:
+            self._adopt(records, selected, status)
+        finished, appended = self._move_rest(records, selected, status)
+        if finished:
+            self._prove(records, appended)
+            self._complete(records, selected)
+        self.tally.put(records.row, now=True)
+        return finished
+
+    def _open(self, selected: Selected, status: FolderStatus) -> FolderRecords:
+        """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side."""
+        plan = self.plan
+        row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
+        records = FolderRecords(self.store, self.store.put_folder(row))
+        known = records.row
+        if (known.source_uidvalidity not in (0, selected.uidvalidity)
+                or known.target_uidvalidity not in (0, status.uidvalidity)):
+            records.forget()
+        records.write(source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
+                      total=max(records.row.total, selected.messages))
+        return records
+
+    def _try_set_aside_again(self, records: FolderRecords) -> None:
+        """What was set aside is unaccounted again, but for messages that the destination did accept once (they would be doubled)."""
+        in_runs = Accounted(records.runs, ())
+        again = [uid for uid in records.set_aside if uid not in in_runs]
+        if again:
+            records.write(clear_set_aside=again, source_uidnext=0, complete=False)
+
+    def _look_up_intents(self, records: FolderRecords) -> None:
+        """What a dead worker had in flight: once the destination has settled, what is found there becomes runs. The intents stay,
+        as watches."""
+        accounted = records.accounted()
+        open_uids = {uid for i in records.intents for uid in i.uids if uid not in accounted}
+        if not open_uids:
+            return
+        source, target, name = self.sessions.source, self.sessions.target, self.plan.target
+        recover.settle(target, name, records.intents, self.store.append_seconds_peak(), self.clock)
+        found = listed(fetch_metadata(source, min(open_uids), max(open_uids)))
+        wanted = [item.meta for item in found if item.meta.uid in open_uids]
+        pairs = recover.look_up(source, target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
+        target.unselect()
+        self._write_pairs(records, found, pairs, Outcome.MOVED)
+
+    def _adopt(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> None:
+        """Runs for what is at the destination already. `target_uidvalidity` is stored with them: adoption is done."""
+        pairs: list[Pair] = []
+        found: list[Listed] = []
+        if status.messages and selected.messages:
+            source, target, accounted = self.sessions.source, self.sessions.target, records.accounted()
+            exact = Quirk.SIZE_IS_ESTIMATE not in provider(source.provider).quirks
+            found = listed(fetch_metadata(source, 1, None))
+            wanted = [item.meta for item in found if item.meta.uid not in accounted]
+            pairs = adopt(source, target, self.plan.target, wanted, self.claims, sizes_are_exact=exact)
+            target.unselect()
+        self._write_pairs(records, found, pairs, Outcome.ALREADY_THERE, target_uidvalidity=status.uidvalidity)
+
+    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome,
+                     **changes: object) -> None:
+        by_uid = {item.meta.uid: item for item in found}
+        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome,
+                      octets=sum(by_uid[p.source_uid].meta.size for p in pairs) if outcome is Outcome.MOVED else 0, **changes)
+        self.claims.add(p.target_uid for p in pairs)
+
+    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, list[tuple[int, int]]]:
+        name, accounted = self.plan.source.name, records.accounted()
+        first = records.row.source_uidnext or 1
+        wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
+                        lambda uid: self.breaks.hopeless(name, uid))
+        reader = Reader(self.sessions.source, wanted)
+        writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
+                        goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
+                        told=lambda: self.tally.put(records.row))
+        reader.start()
+        try:
+            finished = writer.take(reader.queue)
+        except BaseException as error:
+            self._note_break(error, reader, writer)
+            reader.abandon()
+            if isinstance(error, EngineError):
+                self._save(writer, error)
+            raise
+        if finished:
+            reader.finish()
+        else:
+            reader.abandon()
+        return finished, writer.appended
+
+    def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
+        if isinstance(error, ConnectionBroken):
+            uids = writer.suspects() if error.side is Side.DESTINATION else [reader.reading_uid]
+            for uid in uids:
+                self.breaks.counts[self.plan.source.name, uid] += 1
+
+    def _save(self, writer: Writer, error: EngineError) -> None:
+        """Keeps what is known. If only the source failed, the destination is asked for its outstanding answers first."""
+        if error.side is Side.SOURCE:
+            try:
+                writer.drain()
+                return
+            except EngineError:
+                pass  # the first failure is the one to report; the intents stay open
+        if error.cause is not Cause.LEDGER_UNWRITABLE:
+            writer.save()
+
+    def _prove(self, records: FolderRecords, appended: list[tuple[int, int]]) -> None:
+        """Reads back, by UID, that each message of this run is there. What is not is named, never passed over."""
+        if not appended:
+            return
+        target = self.sessions.target
+        target.examine(self.plan.target)
+        there = set(fetch_uids(target, min(t for _, t in appended), max(t for _, t in appended)))
+        target.unselect()
+        missing = [(source_uid, target_uid) for source_uid, target_uid in appended if target_uid not in there]
+        if missing:
+            records.write(moved=records.row.moved - len(missing), set_aside=[
+                SetAsideRow(s, Cause.INCOMPLETE, f"accepted by the destination as UID {t}, and not there when read back")
+                for s, t in missing])
+
+    def _complete(self, records: FolderRecords, selected: Selected) -> None:
+        row = records.row
+        uidnext = selected.uidnext or records.accounted().last_below(1 << 33) + 1
+        records.write(complete=True, source_uidnext=uidnext, source_messages=selected.messages,
+                      total=row.moved + row.already_there + row.excluded + row.set_aside + row.vanished)
+
+
+def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:
+    """Removes surplus copies that a dead worker's APPENDs left after its intents were looked up, and ends old watches.
+
+    Returns how many surplus copies stay because the destination cannot remove just them (no UIDPLUS).
+    """
+    records = FolderRecords(store, row)
+    accounted = records.accounted()
+    watched = {uid for i in records.intents for uid in i.uids if uid in accounted and uid not in records.set_aside}
+    stay = 0
+    if watched:
+        sessions.source.examine(row.source)
+        messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
+        extra = recover.surplus(sessions.source, sessions.target, row.target, messages,
+                                min(i.target_uidnext for i in records.intents), claims)
+        sessions.target.unselect()
+        if extra and "UIDPLUS" in sessions.target.capabilities:
+            sessions.target.uid_expunge(row.target, extra)
+        else:
+            stay = len(extra)
+    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]
+    if old:
+        records.write(close=old)
+    return stay

@@ -1,0 +1,173 @@
+"""One folder's part of the ledger, as the transfer sees it: which messages are accounted for, and how results become rows.
+
+Decides how runs join; writes through the LedgerStore only. One thread at a time uses it; the store below is shared by all
+connection pairs of a mailbox and therefore locked (`SerialStore`).
+"""
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from engine.imap.fetch import Metadata
+from engine.ledger import Entry, FolderRow, Intent, LedgerStore, Outcome, Run, SetAsideRow, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A source message, and the UID that stands before it in the source's own listing (0: not known, or the first)."""
+
+    meta: Metadata
+    previous: int
+
+
+def listed(messages: Iterable[Metadata], previous: int = 0) -> list[Listed]:
+    """All messages of a UID range, in ascending order, each with its predecessor. A line that comes twice counts once."""
+    out = []
+    for meta in sorted(messages, key=lambda m: m.uid):
+        if meta.uid > previous:
+            out.append(Listed(meta, previous))
+            previous = meta.uid
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message that is at the destination now, with its UID there."""
+
+    listed: Listed
+    target_uid: int
+
+
+class Accounted:
+    """Which source UIDs need no more work, as of when it was made."""
+
+    def __init__(self, runs: Sequence[Run], set_aside: Iterable[int]) -> None:
+        self._first = [r.source_first for r in runs]
+        self._last = [r.source_last for r in runs]
+        self._set_aside = frozenset(set_aside)
+
+    def __contains__(self, uid: int) -> bool:
+        at = bisect_right(self._first, uid) - 1
+        return (at >= 0 and uid <= self._last[at]) or uid in self._set_aside
+
+    def last_below(self, uid: int) -> int:
+        """The highest accounted UID below this one; 0 when there is none."""
+        return max([last for last in self._last if last < uid] + [u for u in self._set_aside if u < uid], default=0)
+
+
+class FolderRecords:
+    """What the ledger says of one folder. `row` holds the counters that the next write stores."""
+
+    def __init__(self, store: LedgerStore, row: FolderRow) -> None:
+        self._store = store
+        self.row = row
+        self.runs = sorted(store.runs(row.id), key=lambda r: r.source_first)
+        self.intents = store.intents(row.id)
+        self.set_aside = {s.uid: s for s in store.set_aside(row.id)}
+
+    def accounted(self) -> Accounted:
+        return Accounted(self.runs, self.set_aside)
+
+    def write(self, *, arrived: Sequence[Arrived] = (), outcome: Outcome = Outcome.MOVED, set_aside: Sequence[SetAsideRow] = (),
+              clear_set_aside: Sequence[int] = (), close: Sequence[int] = (), open_: Sequence[Intent] = (),
+              octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, **changes: object) -> Written:
+        """One durable transaction; the in-memory view follows only if it succeeded. Returns the ids of the opened intents."""
+        runs = self._join(arrived, outcome)
+        row = replace(self.row, **changes)  # type: ignore[arg-type]  # callers name FolderRow's own fields
+        count = {"moved": row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
+                 "already_there": row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0),
+                 "bytes_moved": row.bytes_moved + octets, "vanished": row.vanished + vanished}
+        kept = {u: s for u, s in self.set_aside.items() if u not in set(clear_set_aside)} | {s.uid: s for s in set_aside}
+        row = replace(row, set_aside=len(kept), **count)
+        written = self._store.write(Entry(row, close_intents=close, runs=runs, set_aside=set_aside, clear_set_aside=clear_set_aside,
+                                          open_intents=open_, append_seconds=append_seconds))
+        self.row, self.set_aside = row, kept
+        self._keep(runs, written.runs)
+        closed = set(close)
+        self.intents = [i for i in self.intents if i.id not in closed]
+        self.intents += [replace(i, id=n) for i, n in zip(open_, written.intents, strict=True)]
+        return written
+
+    def intend(self, uids: Sequence[int], target_uidvalidity: int, target_uidnext: int) -> Intent:
+        return Intent(tuple(uids), target_uidvalidity, target_uidnext, time.time())
+
+    def forget(self) -> None:
+        """Starts the folder anew: its UIDVALIDITY, or the destination's, is not what the rows speak of."""
+        self._store.forget_folder(self.row.id)
+        self.runs, self.intents, self.set_aside = [], [], {}
+        self.row = self._store.put_folder(FolderRow(
+            self.row.source, self.row.target, self.row.id, source_display=self.row.source_display,
+            target_display=self.row.target_display, role=self.row.role, note=self.row.note))
+
+    def _join(self, arrived: Sequence[Arrived], outcome: Outcome) -> list[Run]:
+        """Runs for these messages: the run that ends right before the first one is extended, the rest is new."""
+        runs: list[Run] = []
+        for a in sorted(arrived, key=lambda a: a.listed.meta.uid):
+            uid = a.listed.meta.uid
+            new = Run(uid, uid, 1, a.target_uid, outcome)
+            before = runs[-1] if runs else self._run_ending_at(a.listed.previous)
+            joined = before.joined(new) if before and before.source_last == a.listed.previous else None
+            if joined and runs:
+                runs[-1] = joined
+            else:
+                runs.append(joined or new)
+        return runs
+
+    def _run_ending_at(self, uid: int) -> Run | None:
+        at = bisect_right(self.runs, uid, key=lambda r: r.source_first) - 1
+        return self.runs[at] if at >= 0 and self.runs[at].source_last == uid else None
+
+    def _keep(self, runs: Sequence[Run], ids: Sequence[int]) -> None:
+        for run, run_id in zip(runs, ids, strict=True):
+            if run.id:
+                at = bisect_right(self.runs, run.source_first, key=lambda r: r.source_first) - 1
+                self.runs[at] = run
+            else:
+                insort(self.runs, replace(run, id=run_id), key=lambda r: r.source_first)
+
+
+class SerialStore:
+    """A LedgerStore whose calls come one at a time, whichever connection pair makes them."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+
+    def folders(self) -> list[FolderRow]:
+        with self._lock:
+            return self._store.folders()
+
+    def put_folder(self, row: FolderRow) -> FolderRow:
+        with self._lock:
+            return self._store.put_folder(row)
+
+    def runs(self, folder_id: int) -> list[Run]:
+        with self._lock:
+            return self._store.runs(folder_id)
+
+    def intents(self, folder_id: int) -> list[Intent]:
+        with self._lock:
+            return self._store.intents(folder_id)
+
+    def set_aside(self, folder_id: int) -> list[SetAsideRow]:
+        with self._lock:
+            return self._store.set_aside(folder_id)
+
+    def write(self, entry: Entry) -> Written:
+        with self._lock:
+            return self._store.write(entry)
+
+    def forget_folder(self, folder_id: int) -> None:
+        with self._lock:
+            self._store.forget_folder(folder_id)
+
+    def append_seconds_peak(self) -> float:
+        with self._lock:
+            return self._store.append_seconds_peak()
+
+    def close(self) -> None:
+        with self._lock:
+            self._store.close()
