@@ -48,6 +48,11 @@ def read_procfile(path: Path) -> dict[str, str]:
     return {found[1]: found[2] for found in lines if found}
 
 
+def bound(command: Iterable[str]) -> list[str]:
+    """The command, made to end with the process (and thread) that starts it."""
+    return [sys.executable, "-S", "-E", "-c", _BOUND, str(os.getpid()), *command]
+
+
 def shell_line(line: str) -> tuple[str, ...]:
     """A Procfile line as a command: the shell expands its variables and is then replaced by the program."""
     return ("/bin/sh", "-c", f"exec {line}")
@@ -123,9 +128,8 @@ class Supervisor:
     def _launch(self, run: _Run) -> None:
         program = run.program
         run.begun = time.monotonic()
-        run.process = subprocess.Popen([sys.executable, "-S", "-E", "-c", _BOUND, str(os.getpid()), *program.command],
-                                       env=dict(program.environment), start_new_session=True, stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        run.process = subprocess.Popen(bound(program.command), env=dict(program.environment), start_new_session=True,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         run.sessions.append(run.process.pid)
         assert run.process.stdout is not None
         run.reader = threading.Thread(target=self._read, args=(program.name, run.process.stdout, run.log), daemon=True)

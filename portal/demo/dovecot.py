@@ -121,6 +121,7 @@ class Dovecot:
             raise DovecotFailed("Dovecot with IMAP is not installed (Debian: dovecot-imapd)")
         if self.directory is None and not self.root.exists():
             self.root = Path(tempfile.mkdtemp(prefix="dc", dir="/tmp"))  # short: unix sockets have 108 bytes
+        self._end_leftover()
         wanted = self.ports
         for attempt in range(3):
             self.ports = wanted or self._free_ports()
@@ -146,6 +147,10 @@ class Dovecot:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    @property
+    def imaps_port(self) -> int:
+        return self._ports().imaps
 
     @property
     def pid(self) -> int | None:
@@ -187,6 +192,19 @@ class Dovecot:
                 listener.bind((self.host, 0))
                 numbers.append(listener.getsockname()[1])
         return Ports(*numbers) if _library("pop3") else Ports(*numbers[:2])
+
+    def _end_leftover(self) -> None:
+        """A server of this very directory whose starter was killed: it would keep the sockets, so it goes first."""
+        pid_file = self.root / "run" / "master.pid"
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(pid_file.read_text())
+            if str(self.root).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.05)
 
     def _prepare(self) -> None:
         user, uid, gid = _runner()
