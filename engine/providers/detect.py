@@ -16,6 +16,7 @@ from engine.providers.provider import Provider
 
 MX_LIFETIME = 3.0  # seconds for the whole lookup
 _MAX_HOSTS = 20    # MX hosts looked at
+_MAX_GREETING = 1000
 
 # Filters that stand before the mailbox host: they say nothing about it (facts: section 1, GATEWAY).
 _GATEWAY = re.compile(r"(^|\.)(pphosted|mimecast|messagelabs|barracudanetworks|iphmx|trendmicro|sophos)\.", re.IGNORECASE)
@@ -99,8 +100,17 @@ def _matches(hosts: list[str]) -> Iterator[tuple[Provider, str]]:
 
 
 def by_greeting(greeting: str) -> str | None:
-    """The provider key that an IMAP or POP3 greeting shows (its family is in the provider's data). None: it shows nothing."""
-    return next((one.key for one in providers().values() if any(g.search(greeting[:1000]) for g in one.greetings)), None)
+    """The provider key that an IMAP or POP3 greeting shows (its family is in the provider's data). None: it shows nothing.
+
+    Where several fit, the one that recognised most of the text is the most particular.
+    """
+    best, recognised = None, 0
+    for one in providers().values():
+        for pattern in one.greetings:
+            match = pattern.search(greeting[:_MAX_GREETING])
+            if match and len(match[0]) > recognised:
+                best, recognised = one.key, len(match[0])
+    return best
 
 
 def by_host(host: str) -> str | None:
