@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import dovecot as dovecot_support
 from tests.support.dovecot import PASSWORD, Dovecot, Pair, running_dovecot
+from tests.support.portal_app import PortalForTests, portal_in, prepared_template
 from tests.support.redis_server import NoRedis, RedisForTests, running_redis
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
@@ -81,3 +83,24 @@ def redis_server(redis_process: RedisForTests) -> RedisForTests:
 @pytest.fixture
 def redis_url(redis_server: RedisForTests) -> str:
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def instance_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keys and an empty database, made once per process and copied by `portal`."""
+    with prepared_template(tmp_path_factory.mktemp("template") / "instance") as directory:
+        yield directory
+
+
+@pytest.fixture
+def portal(tmp_path: Path, instance_template: Path) -> Iterator[PortalForTests]:
+    """A portal without Redis (what it would queue waits in the database)."""
+    with portal_in(tmp_path / "instance", instance_template) as one:
+        yield one
+
+
+@pytest.fixture
+def portal_with_queue(tmp_path: Path, instance_template: Path, redis_url: str) -> Iterator[PortalForTests]:
+    """A portal whose work goes to the private Redis."""
+    with portal_in(tmp_path / "instance", instance_template, redis_url) as one:
+        yield one
