@@ -289,10 +289,10 @@ def _mailboxes(options: DovecotOptions) -> str:
     return "".join(f"  mailbox {name} {{\n    special_use = {use}\n    auto = create\n  }}\n" for name, use in options.roles)
 
 
-def _listeners(protocol: str, plain: int, tls: int) -> str:
+def _listeners(protocol: str, plain: int, tls: int, many: str) -> str:
     return f"""service {protocol}-login {{
   chroot =
-  service_count = 0
+  {many}
   process_min_avail = 1
   inet_listener {protocol} {{
     port = {plain}
@@ -305,7 +305,8 @@ def _listeners(protocol: str, plain: int, tls: int) -> str:
 """
 
 
-def _common(place: _Place, options: DovecotOptions, ports: Ports) -> str:
+def _common(place: _Place, options: DovecotOptions, ports: Ports, many: str) -> str:
+    """What both versions understand. `many` makes one login process serve many connections."""
     return f"""base_dir = {place.root}/run
 state_dir = {place.root}/state
 log_path = {place.root}/dovecot.log
@@ -334,8 +335,8 @@ service stats {{
 service imap {{
   process_limit = 500
 }}
-{_listeners('imap', ports.imap, ports.imaps)}
-{_listeners('pop3', ports.pop3, ports.pop3s) if ports.pop3 else ''}
+{_listeners('imap', ports.imap, ports.imaps, many)}
+{_listeners('pop3', ports.pop3, ports.pop3s, many) if ports.pop3 else ''}
 namespace inbox {{
   inbox = yes
   separator = {options.separator}
@@ -357,7 +358,7 @@ def _config_23(place: _Place, options: DovecotOptions, ports: Ports) -> str:
     plugins = [name for name, wanted in (("listescape", options.listescape), ("quota", options.quota)) if wanted]
     imap_plugins = [name for name, wanted in (("imap_quota", options.quota), ("imap_zlib", not options.capability)) if wanted]
     return f"""protocols = imap{' pop3' if ports.pop3 else ''}
-{_common(place, options, ports)}
+{_common(place, options, ports, 'service_count = 0')}
 ssl_cert = <{place.certificate}
 ssl_key = <{place.key}
 disable_plaintext_auth = no
@@ -377,6 +378,9 @@ protocol imap {{
 {QUOTA_23.format(size=options.quota) if options.quota else ''}
 {options.extra}
 """
+
+
+ESCAPE_24 = 'mailbox_list_storage_escape_char = "%"'  # what the plugin listescape did in 2.3
 
 
 QUOTA_24 = """mail_plugins {{
@@ -402,12 +406,13 @@ protocols {{
   imap = yes
 {'  pop3 = yes' if ports.pop3 else ''}
 }}
-{_common(place, options, ports)}
+{_common(place, options, ports, 'restart_request_count = unlimited')}
 ssl_server_cert_file = {place.certificate}
 ssl_server_key_file = {place.key}
 auth_allow_cleartext = yes
 mail_driver = {options.mail_format}
 mail_path = ~/mail
+{ESCAPE_24 if options.listescape else ''}
 passdb passwd-file {{
   default_password_scheme = plain
   auth_username_format = %{{user}}
