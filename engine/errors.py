@@ -21,6 +21,7 @@ class EngineError(Exception):
         self.server_text = server_text
         self.detail = detail
         self.retry_after = retry_after  # seconds, as the server stated or the reply rule says; None: not stated
+        self.uids: tuple[int, ...] = ()  # source messages this refusal is about, where it is about some
 
 
 class ConnectionBroken(EngineError):

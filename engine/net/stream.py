@@ -1,0 +1,315 @@
+"""Octets in and out of one connection, with deadlines: our own read buffer over a non-blocking transport.
+
+Owns: buffering, waiting, byte counters, the switch to TLS, closing.
+Must not: know a protocol beyond "lines end in LF".
+Always: one thread uses it; every wait ends (the rolling idle limit is refreshed by real octets only, and a budget set by
+`limit()` bounds the sum of waits: Tencent keeps sockets open in silence, facts, engine §5.2); while a write waits, what the peer says
+meanwhile is read, so two full buffers never wait for each other; at a switch to TLS nothing may be buffered (RFC 9051 §11.1,
+CVE-2021-38371); a lost or silent peer is a ConnectionBroken and leaves the stream closed.
+"""
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.causes import Cause, Side
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused
+
+CHUNK = 256 * 1024
+_READ_WHILE_WRITING = 4 * 1024 * 1024
+_JOIN_BELOW = 64 * 1024
+
+
+class Transport(Protocol):
+    """A non-blocking socket, or TLS over one (which may itself be carried by TLS)."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Stream:
+    """`idle` is the longest silence in seconds."""
+
+    def __init__(self, transport: Transport, *, side: Side = Side.SOURCE, idle: float = 120.0) -> None:
+        self._transport = transport
+        self._buffer = b""
+        self._position = 0
+        self._poll = select.poll()
+        self._budget: float | None = None
+        self.side = side
+        self.idle = idle
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.closed = False
+
+    # -- deadlines -------------------------------------------------------------------------------------------------------------
+
+    def limit(self, seconds: float | None) -> None:
+        """Bounds the sum of all waits from now on, until the next call; None lifts the bound (the idle limit stays)."""
+        self._budget = seconds
+
+    def broken(self, detail: str, cause: Cause = Cause.DNS_CONNECT) -> ConnectionBroken:
+        """Closes, and gives the exception to raise."""
+        self.close()
+        return ConnectionBroken(cause, side=self.side, detail=detail)
+
+    def _wait(self, events: int, silent_since: float) -> None:
+        """Until the socket is ready; ConnectionBroken when the peer has been silent too long or the budget is spent."""
+        started = time.monotonic()
+        left = self.idle - (started - silent_since)
+        if self._budget is not None:
+            left = min(left, self._budget)
+        if left <= 0:
+            raise self.broken("the server did not answer in time")
+        descriptor = self._transport.fileno()
+        if descriptor < 0:
+            raise self.broken("the connection is closed")
+        self._poll.register(descriptor, events)
+        ready = self._poll.poll(left * 1000)
+        if self._budget is not None:
+            self._budget -= time.monotonic() - started
+        if not ready:
+            raise self.broken("the server did not answer in time")
+
+    # -- reading ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def buffered(self) -> int:
+        """Octets read from the peer and not yet taken."""
+        return len(self._buffer) - self._position
+
+    def _receive(self, size: int) -> bytes:
+        """At least one octet from the transport."""
+        if self.closed:
+            raise self.broken("the connection is closed")
+        since = time.monotonic()
+        while True:
+            try:
+                data = self._transport.recv(size)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(select.POLLIN, since)
+                continue
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLIN | select.POLLOUT, since)
+                continue
+            except OSError as error:
+                raise self.broken(f"reading failed: {_reason(error)}") from None
+            if not data:
+                raise self.broken("the server closed the connection")
+            self.bytes_in += len(data)
+            return data
+
+    def read_line(self, cap: int) -> bytes:
+        """Up to and without LF or CRLF. ProtocolError (and the stream closed) when the line is longer than `cap` octets."""
+        end = self._buffer.find(b"\n", self._position)
+        if end >= 0:
+            line = self._buffer[self._position : end]
+            self._position = end + 1
+        else:
+            pieces = [self._buffer[self._position :]]
+            length = len(pieces[0])
+            while True:
+                self._buffer, self._position = b"", 0
+                if length > cap:
+                    break
+                data = self._receive(CHUNK)
+                end = data.find(b"\n")
+                if end >= 0:
+                    pieces.append(data[:end])
+                    self._buffer, self._position = data, end + 1
+                    break
+                pieces.append(data)
+                length += len(data)
+            line = b"".join(pieces)
+        if len(line) > cap + 1:
+            self.close()
+            raise ProtocolError(Cause.X_STATE, side=self.side, detail=f"a line longer than {cap} octets")
+        return line[:-1] if line.endswith(b"\r") else line
+
+    def read_exact(self, count: int) -> bytes:
+        """Exactly `count` octets, held in memory: the caller has capped it."""
+        start, end = self._position, self._position + count
+        if end <= len(self._buffer):
+            self._position = end
+            return self._buffer[start:end]
+        pieces = [self._buffer[start:]]
+        left = count - len(pieces[0])
+        self._buffer, self._position = b"", 0
+        while left > 0:
+            data = self._receive(CHUNK)
+            if len(data) > left:
+                self._buffer, self._position = data, left
+                data = data[:left]
+            pieces.append(data)
+            left -= len(data)
+        return b"".join(pieces)
+
+    def read_some(self, limit: int) -> bytes:
+        """From one octet up to `limit`, whatever is there first."""
+        if self._position >= len(self._buffer):
+            return self._receive(min(limit, CHUNK))
+        start = self._position
+        self._position = min(len(self._buffer), start + limit)
+        return self._buffer[start : self._position]
+
+    def take(self, count: int) -> bytes:
+        """Up to `count` octets, and none beyond them taken from the transport: for what must leave the rest to another reader."""
+        if self.buffered:
+            return self.read_some(count)
+        return self._receive(count)
+
+    def readable(self) -> bool:
+        """True when something can be read without waiting."""
+        if self.buffered:
+            return True
+        if self.closed:
+            return False
+        try:
+            data = self._transport.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise self.broken(f"reading failed: {_reason(error)}") from None
+        if not data:
+            raise self.broken("the server closed the connection")
+        self.bytes_in += len(data)
+        self._buffer, self._position = data, 0
+        return True
+
+    # -- writing ---------------------------------------------------------------------------------------------------------------
+
+    def write(self, *parts: bytes | memoryview) -> None:
+        """All parts, in order. Small ones go out together; a large one is not copied."""
+        small: list[bytes | memoryview] = []
+        for part in parts:
+            if len(part) >= _JOIN_BELOW:
+                if small:
+                    self._send(b"".join(small))
+                    small = []
+                self._send(part)
+            else:
+                small.append(part)
+        if small:
+            self._send(small[0] if len(small) == 1 else b"".join(small))
+
+    def _send(self, data: bytes | memoryview) -> None:
+        if self.closed:
+            raise self.broken("the connection is closed")
+        view = memoryview(data)
+        since = time.monotonic()
+        while view:
+            try:
+                # TLS has to be offered the same octets again after "want write", so a piece is cut only where one was taken.
+                sent = self._transport.send(view[:CHUNK])
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                since = self._wait_to_write(since)
+                continue
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN, since)
+                continue
+            except OSError as error:
+                raise self.broken(f"writing failed: {_reason(error)}") from None
+            if sent:
+                since = time.monotonic()
+                self.bytes_out += sent
+                view = view[sent:]
+
+    def _wait_to_write(self, since: float) -> float:
+        """Waits until the peer takes more, reading what it says meanwhile. Returns the time of its last sign of life."""
+        may_read = self.buffered < _READ_WHILE_WRITING
+        self._wait(select.POLLOUT | (select.POLLIN if may_read else 0), since)
+        if not may_read:
+            return since
+        try:
+            data = self._transport.recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return since
+        except OSError as error:
+            raise self.broken(f"reading failed: {_reason(error)}") from None
+        if not data:
+            raise self.broken("the server closed the connection")
+        self.bytes_in += len(data)
+        self._buffer, self._position = self._buffer[self._position :] + data, 0
+        return time.monotonic()
+
+    # -- TLS and the end ---------------------------------------------------------------------------------------------------------
+
+    def start_tls(self, context: ssl.SSLContext, host: str, check: Callable[[bytes], None] | None = None) -> None:
+        """Switches to TLS. `check` gets the peer's certificate (DER) after the handshake and before any octet of ours; it raises to
+        refuse. Octets of the clear text left in the buffer mean that somebody wrote into the connection: abort."""
+        from engine.net import tls
+
+        if self.buffered:
+            self.close()
+            raise Refused(Cause.TLS, side=self.side, detail="the server sent clear text after it agreed to start TLS")
+        try:
+            wrapped = tls.wrap(self._transport, context, host)
+        except (OSError, ValueError) as error:
+            raise tls.failure(error, self) from None
+        self._transport = wrapped
+        since = time.monotonic()
+        while True:
+            try:
+                wrapped.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN, since)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT, since)
+            except (OSError, ValueError) as error:
+                raise tls.failure(error, self) from None
+        if check is not None:
+            try:
+                check(wrapped.getpeercert(True) or b"")
+            except EngineError:
+                self.close()
+                raise
+
+    def tls_facts(self) -> tuple[str, bytes] | None:
+        """(protocol version, peer certificate as DER), None without TLS."""
+        from engine.net import tls
+
+        if isinstance(self._transport, ssl.SSLSocket | tls.TlsOverTransport):
+            return self._transport.version() or "", self._transport.getpeercert(True) or b""
+        return None
+
+    def release(self) -> Transport:
+        """Hands the transport to somebody else; nothing may be buffered. The stream is closed, the transport is not."""
+        assert not self.buffered and not self.closed
+        self.closed = True
+        return self._transport
+
+    def close(self) -> None:
+        """At once, without a farewell; safe to call again."""
+        if not self.closed:
+            self.closed = True
+            with contextlib.suppress(OSError):
+                self._transport.close()
+        self._buffer, self._position = b"", 0
+
+
+def _reason(error: OSError) -> str:
+    """Short text without addresses or paths."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "TLS error"
+    return error.strerror or type(error).__name__
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """No delay for small commands, and the kernel notices a dead peer within about 90 s (facts, relay §4 "half-open peers")."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
