@@ -1,0 +1,97 @@
+"""What the simulated server holds: accounts, folders, messages. Plain data; a test may change it while the server runs.
+
+Names are wire names (modified UTF-7), separators as the profile has them.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SYSTEM_FLAGS = ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")
+
+
+class BodyFault(StrEnum):
+    """How the server serves this one message's octets, when it does not serve them properly."""
+
+    NIL = "nil"                  # BODY[] NIL
+    EMPTY = "empty"              # BODY[] ""
+    HEADER_ONLY = "header_only"  # the header and its blank line, nothing after (263; facts: providers §9)
+    MISSING = "missing"          # OK, and no data for this UID (QQ; facts: providers §5)
+    REFUSED = "refused"          # tagged NO after the others were served (Gmail; facts: G13)
+    CUT = "cut"                  # the connection is cut in the middle of the literal
+    BOMB = "bomb"                # a literal of 1 500 000 000 octets is announced (facts: reliability, finding 9)
+
+
+@dataclass
+class Message:
+    content: bytes
+    flags: tuple[str, ...] = ()
+    internal_date: str = "14-Nov-2023 22:13:20 +0800"
+    uid: int = 0
+    announced_size: int | None = None   # RFC822.SIZE when it is not the truth
+    fault: BodyFault | None = None
+    fault_times: int | None = None      # None: for ever
+    recent: bool = False
+
+    def size(self) -> int:
+        return len(self.content) if self.announced_size is None else self.announced_size
+
+    def take_fault(self) -> BodyFault | None:
+        if self.fault is None or self.fault_times == 0:
+            return None
+        if self.fault_times is not None:
+            self.fault_times -= 1
+        return self.fault
+
+    def header(self) -> bytes:
+        end = self.content.find(b"\r\n\r\n")
+        return self.content if end < 0 else self.content[:end + 4]
+
+
+@dataclass
+class Folder:
+    name: str
+    attributes: tuple[str, ...] = ()
+    uidvalidity: int = 1_700_000_001
+    uidnext: int = 1
+    uid_step: int = 1
+    messages: list[Message] = field(default_factory=list)
+    selectable: bool = True
+
+    def add(self, message: Message) -> Message:
+        if not message.uid:
+            message.uid = self.uidnext
+        self.uidnext = max(self.uidnext, message.uid + self.uid_step)
+        self.messages.append(message)
+        return message
+
+    def put(self, *contents: bytes, **attributes: object) -> list[Message]:
+        """Adds messages with these contents; `attributes` are fields of Message."""
+        return [self.add(Message(content, **attributes)) for content in contents]  # type: ignore[arg-type]
+
+    def size(self) -> int:
+        return sum(message.size() for message in self.messages)
+
+
+@dataclass
+class MailAccount:
+    """One login with its mail. `quota` is in octets."""
+
+    login: str
+    secret: str
+    folders: dict[str, Folder] = field(default_factory=dict)
+    subscribed: set[str] = field(default_factory=set)
+    quota: int | None = None
+
+    def __getitem__(self, name: str) -> Folder:
+        return self.folders[name]
+
+    def used(self) -> int:
+        return sum(folder.size() for folder in self.folders.values())
+
+
+def message(subject: str, body: str = "hello\r\n", **headers: str) -> bytes:
+    """The octets of a small message with CRLF line ends."""
+    lines = [f"Subject: {subject}", "From: a@example.com", "To: b@example.net", f"Message-ID: <{subject}@example.com>"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
