@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, MetaData
+from sqlalchemy import JSON, DateTime, Enum, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -28,6 +29,10 @@ class UTCDateTime(TypeDecorator[dt.datetime]):
 
 def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+# Enums are kept as their values in ordinary text columns: readable in SQL, and a new member needs no migration on PostgreSQL.
+_BY_VALUE = Enum(StrEnum, native_enum=False, length=32, values_callable=lambda members: [member.value for member in members])
 
 
 class Base(DeclarativeBase):

@@ -9,7 +9,7 @@ import datetime as dt
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import BigInteger, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Row
@@ -47,12 +47,12 @@ class Move(Row):
     # progress, written by the worker; bytes are octets
     folders_total: Mapped[int] = mapped_column(default=0)
     messages_total: Mapped[int] = mapped_column(default=0)
-    bytes_total: Mapped[int] = mapped_column(default=0)
+    bytes_total: Mapped[int] = mapped_column(BigInteger, default=0)
     moved: Mapped[int] = mapped_column(default=0)
     already_there: Mapped[int] = mapped_column(default=0)
     excluded: Mapped[int] = mapped_column(default=0)
     set_aside: Mapped[int] = mapped_column(default=0)
-    bytes_moved: Mapped[int] = mapped_column(default=0)
+    bytes_moved: Mapped[int] = mapped_column(BigInteger, default=0)
     current_folder: Mapped[str] = mapped_column(default="")
     last_sign_at: Mapped[dt.datetime | None]
     queued_at: Mapped[dt.datetime | None]
