@@ -1,0 +1,30 @@
+"""The relay is deployed alone: it imports nothing but the standard library, config and engine's wire-level modules."""
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+ALLOWED = ("relay", "config", "engine.wire", "engine.net", "engine.endpoint", "engine.errors", "engine.causes")
+
+
+def test_imports_stay_within_the_relays_layer() -> None:
+    files = sorted((ROOT / "relay").rglob("*.py"))
+    assert len(files) > 10
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                known = name.partition(".")[0] in sys.stdlib_module_names or any(name == a or name.startswith(a + ".") for a in ALLOWED)
+                assert known, f"{file.name} imports {name}"
+
+
+def test_it_runs_on_the_standard_library_alone() -> None:
+    """-I -S: no site-packages at all, as on an egress host with nothing installed."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from relay.__main__ import main; sys.exit(main(['token', 'worker-1']))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "rt1.worker-1." in done.stdout and "token_sha256" in done.stdout
