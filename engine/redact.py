@@ -27,7 +27,7 @@ _MIXED = re.compile(r"\b(?=[A-Za-z]*[a-z][A-Za-z]*[A-Z]|[A-Za-z]*[A-Z][A-Za-z]*[
 # in other writing only a quoted text, a literal or an address shows that it is an echo.
 _COMMAND = re.compile(r"\b(LOGIN|AUTHENTICATE|AUTH|PASS|USER|XOAUTH2)([ \t]+)(?=\S)")
 _ECHO_ANY_CASE = re.compile(
-    r"\b((?:login|authenticate|auth|pass|user)[ \t]+)(?:[\"{]|[^\s\"]{1,64}@|(?:plain|login|xoauth2|cram-md5)[ \t]+[^\s]).*",
+    r"\b((?:login|authenticate|auth|pass)[ \t]+)(?:[\"{]|[^\s\"]{1,64}@|(?:plain|xoauth2|cram-md5)[ \t]+[^\s]).*",
     re.IGNORECASE)
 _TAGGED = re.compile(r"(?:^|[\s:\"'])[A-Za-z]{0,6}\d{1,9}[ \t]+(?:LOGIN|AUTHENTICATE|AUTH|PASS|USER)[ \t]+(?=\S)", re.IGNORECASE)
 _WORD = re.compile(r"[ \t]*([A-Za-z]+|[^\sA-Za-z0-9\"{}]+)")
@@ -36,7 +36,7 @@ _SAID_OF_LOGINS = frozenset("""
     but by cannot command connection connections contact credentials denied disabled domain error errors exceeded expired
     fail failed failure for frequency from groupwise has have here hit imap in incorrect internal invalid is it later limit
     limited locked login mechanism method missing must name no not of on only or parameters password permitted please pop
-    rate refused rejected required response security server service smtp state supported syntax system temporarily temporary
+    provided rate refused rejected required response security server service smtp state supported syntax system temporarily temporary
     the this time timeout to token too try unable unavailable unknown unsuccessful unsupported use user username using was
     weixin with wrong you your
 """.split())  # noqa: SIM905 - a list of 120 quoted words is harder to read and to extend

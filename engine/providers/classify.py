@@ -80,14 +80,26 @@ def _fits(rule: Rule, names: tuple[str, ...], phase: Phase, protocol: Spoken) ->
             and (ANY in rule.providers or any(name in rule.providers for name in names)))
 
 
+def _step_here(step: str | None, names: tuple[str, ...], cause: Cause) -> str | None:
+    """The step, or what mends the cause at this provider: nobody is sent to the settings page of another one."""
+    key = next((name for name in names if catalogue.known(name)), None)
+    if step is None or key is None:
+        return step
+    here = catalogue.provider(key)
+    if here.step(step) or catalogue.provider(None).step(step):
+        return step
+    mend = here.mends.get(cause)
+    return mend.step if mend else None
+
+
 def _classified(rule: Rule, names: tuple[str, ...], match: re.Match[str], id_sent: bool) -> Classified:
     told = next((rule.at[name] for name in names if name in rule.at), rule.verdict)
     if id_sent and rule.after_id:
         told = rule.after_id
     seconds = told.seconds
     if told.retry is Retry.HINT:
-        seconds = min(int(match[1]) / 1000, MAX_STATED_WAIT)
-    return Classified(told.causes, rule.id, told.retry, seconds, told.who, told.step)
+        seconds = min(int(match[1]), MAX_STATED_WAIT * 1000) / 1000
+    return Classified(told.causes, rule.id, told.retry, seconds, told.who, _step_here(told.step, names, told.causes[0]))
 
 
 def classify(text: str, *, phase: str, provider: str | None, family: str | None = None, protocol: str = "imap",
@@ -109,7 +121,7 @@ def transport_kind(error: OSError, *, connected: bool = False, greeted: bool = F
     """Which transport rule an exception of the socket or TLS layer falls under. `connected`: TCP was up; `greeted`: the server
     had spoken."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Transport.CERTIFICATE_NAME if error.verify_code in _WRONG_NAME else Transport.CERTIFICATE
+        return Transport.CERTIFICATE_NAME if getattr(error, "verify_code", None) in _WRONG_NAME else Transport.CERTIFICATE
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return Transport.TLS_MISMATCH
     if isinstance(error, socket.gaierror):

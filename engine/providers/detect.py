@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from engine.causes import Words
+from engine.endpoint import BadAddress, host_name
 from engine.providers.catalogue import providers
 from engine.providers.provider import Provider
 
@@ -51,17 +52,18 @@ def lookup_mx(domain: str) -> list[str]:
 
 
 def _domain(address: str) -> str:
-    domain = address.rpartition("@")[2].strip().rstrip(".").lower()
+    """In its wire form; empty when it cannot be the domain of an address."""
     try:
-        return domain.encode("idna").decode("ascii")
-    except UnicodeError:
+        domain = host_name(address.rpartition("@")[2])
+    except BadAddress:
         return ""
+    return domain if "." in domain else ""
 
 
 def detect(address: str, *, mx_lookup: Callable[[str], list[str]] | None = None) -> Detection:
     """The provider of a mail address or domain. `mx_lookup` gives MX hosts, most preferred first; raises MxFailed or OSError."""
     domain = _domain(address)
-    if not domain or "." not in domain:
+    if not domain:
         return Detection(None, Words("邮箱地址里没有可以查的域名。", "The address has no domain to look up."))
     for one in providers().values():
         if domain in one.domains:
@@ -118,6 +120,6 @@ def by_host(host: str) -> str | None:
     host = host.strip().rstrip(".").lower()
     for one in providers().values():
         own = [*one.imap_hosts, *((one.overseas_host,) if one.overseas_host else ())]
-        if host in [h.host for h in own] or host in one.pop_hosts or host in one.hosts_by_domain.values():
+        if host in [h.host for h in own if "{" not in h.host] or host in one.pop_hosts or host in one.hosts_by_domain.values():
             return one.key
     return None
