@@ -65,6 +65,13 @@ def test_an_unknown_provider_is_told_the_general_words() -> None:
     assert explain(Cause.BAD_SECRET, "no-such-provider") == explain(Cause.BAD_SECRET, None)
 
 
+def test_a_plain_password_is_never_told_to_replace_the_web_password() -> None:
+    """Where a provider has no name for a code, the general one is said, never "enter the password, not the password"."""
+    for key in keys():
+        code = provider(key).code_name
+        assert code.zh not in ("密码", "登录密码", "邮箱密码") and code.en not in ("password", "login password", "mailbox password"), key
+
+
 def test_secure_login_is_never_asked_to_be_switched_off() -> None:
     for key in (None, *keys()):
         told = explain(Cause.SECURE_LOGIN, key)
