@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from engine.folders.roles import FolderRole, container_group, is_inbox, name_rank, names, relative_path, role_by_attribute, role_of
+from engine.causes import Words
+from engine.folders.roles import FolderRole, container, is_inbox, name_rank, names, relative_path, role_by_attribute, role_of
 from engine.wire import utf7
 
 if TYPE_CHECKING:
@@ -49,12 +50,17 @@ class FolderPlan:
     rung: int = field(default=0, repr=False)                     # how far the ladder of renames was climbed
 
 
-def explain_note(note: str) -> tuple[str, str]:
+def explain_note(note: str) -> Words:
     """A plan's note in Chinese and English."""
     kind, _, name = note.partition(":")
     if kind == "merged":
-        return f"与“{name}”合并到同一文件夹", f"Merged with “{name}” into one folder"
-    return f"目的邮箱不接受原名“{name}”，已改名", f"Renamed: the destination does not take the name “{name}”"
+        return Words(f"与“{name}”合并到同一文件夹", f"Merged with “{name}” into one folder")
+    return Words(f"目的邮箱不接受原名“{name}”，已改名", f"Renamed: the destination does not take the name “{name}”")
+
+
+def explain_rule(rule: str) -> Words:
+    """Why a plan with this rule leaves its folder out."""
+    return names().rule_words[rule]
 
 
 def plan_folders(source: Sequence[RemoteFolder], destination: Sequence[RemoteFolder], *, source_prefix: str,
@@ -72,7 +78,8 @@ def plan_folders(source: Sequence[RemoteFolder], destination: Sequence[RemoteFol
 
 class _Planner:
     def __init__(self, source: Sequence[RemoteFolder], destination: Sequence[RemoteFolder], source_prefix: str,
-                 destination_prefix: str, separator: str, provider: str | None, case_insensitive: bool, kept: dict[str, str]) -> None:
+                 destination_prefix: str, separator: str, provider: str | None, case_insensitive: bool,
+                 kept: dict[str, str]) -> None:
         self.source_prefix, self.prefix, self.separator = source_prefix, destination_prefix, separator
         self.provider, self.case_insensitive, self.kept = provider, case_insensitive, kept
         self.folders = list({("INBOX" if is_inbox(f.name) else f.name): f for f in source if f.selectable}.values())
@@ -164,7 +171,8 @@ class _Planner:
     def _components(self, folder: RemoteFolder) -> tuple[str, ...]:
         """Components below the personal prefix, without a container that only this provider has."""
         parts = self._raw_components(folder)
-        if len(parts) > 1 and container_group(utf7.decode(parts[0]), self.provider):
+        parent = container(utf7.decode(parts[0])) if len(parts) > 1 else None
+        if parent and parent.made_by(self.provider):
             empty = any(relative_path(name, folder.separator, self.source_prefix) == [parts[0]] for name in self.noselect)
             return parts[1:] if empty else parts
         return parts

@@ -14,6 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from engine.causes import Words
+from engine.providers import catalogue
+
 if TYPE_CHECKING:
     from engine.imap.session import RemoteFolder
 
@@ -35,12 +38,28 @@ class FolderRole(StrEnum):
     NONMAIL = "nonmail"
 
 
+PUT_BY_PROVIDER = frozenset({FolderRole.VIRUS, FolderRole.ADS, FolderRole.SUBSCRIPTIONS})
+
+
 @dataclass(frozen=True)
 class _Named:
     role: FolderRole
     rank: int           # position in the table: the usual name first
-    inside: str | None  # counts only inside this container
-    only: str | None    # counts only at this group of providers
+    inside: str | None = None  # counts only inside this container
+
+
+@dataclass(frozen=True)
+class Container:
+    """A parent that exists only to hold others, at providers of this family or with this quirk."""
+
+    key: str
+    names: frozenset[str]  # normalised
+    family: str | None
+    quirk: str | None
+
+    def made_by(self, provider: str | None) -> bool:
+        maker = catalogue.provider(provider)
+        return (self.family is not None and maker.family == self.family) or self.quirk in maker.quirks
 
 
 @dataclass(frozen=True)
@@ -49,10 +68,9 @@ class Names:
 
     attributes: dict[str, FolderRole]
     by_name: dict[str, tuple[_Named, ...]]
-    containers: dict[str, frozenset[str]]  # group of providers -> normalised names
-    providers: dict[str, frozenset[str]]   # group of providers -> catalogue keys
+    containers: tuple[Container, ...]
     rules: dict[FolderRole, str]
-    rule_words: dict[str, tuple[str, str]]  # rule -> (zh, en)
+    rule_words: dict[str, Words]
 
 
 @cache
@@ -60,17 +78,29 @@ def names() -> Names:
     table: dict[str, Any] = tomllib.loads(files("engine.folders").joinpath("names.toml").read_text(encoding="utf-8"))
     by_name: dict[str, list[_Named]] = {}
     for role, languages in table["roles"].items():
-        inside, only = languages.pop("inside", None), languages.pop("only", None)
+        inside = languages.pop("inside", None)
         for rank, name in enumerate(name for group in languages.values() for name in group):
-            by_name.setdefault(normalised(name), []).append(_Named(FolderRole(role), rank, inside, only))
+            by_name.setdefault(normalised(name), []).append(_Named(FolderRole(role), rank, inside))
     return Names(
         attributes={attribute: FolderRole(role) for attribute, role in table["attributes"].items()},
-        by_name={name: tuple(sorted(found, key=lambda named: not (named.only or named.inside))) for name, found in by_name.items()},
-        containers={group: frozenset(map(normalised, members)) for group, members in table["containers"].items()},
-        providers={group: frozenset(keys) for group, keys in table["providers"].items()},
+        by_name={name: tuple(found) for name, found in by_name.items()},
+        containers=tuple(Container(key, frozenset(map(normalised, row["names"])), row.get("family"), row.get("quirk"))
+                         for key, row in table["containers"].items()),
         rules={FolderRole(role): rule for rule, row in table["rules"].items() for role in row["roles"]},
-        rule_words={rule: (row["zh"], row["en"]) for rule, row in table["rules"].items()},
+        rule_words={rule: Words(row["zh"], row["en"]) for rule, row in table["rules"].items()},
     )
+
+
+@cache
+def _by_provider(key: str | None) -> dict[str, _Named]:
+    """The names that this provider's data file gives: roles, and folders to leave out that hold no mail."""
+    maker = catalogue.provider(key)
+    found = {normalised(name): _Named(FolderRole(role), rank)
+             for role, listed in maker.folder_names.items() for rank, name in enumerate(listed)}
+    for name in map(normalised, maker.exclude):
+        role = next((named.role for named in names().by_name.get(name, ()) if named.role in names().rules), FolderRole.NONMAIL)
+        found.setdefault(name, _Named(role, 0))
+    return found
 
 
 def normalised(name: str) -> str:
@@ -91,29 +121,22 @@ def role_by_attribute(folder: RemoteFolder) -> FolderRole | None:
     return next((table[a] for a in sorted(folder.attributes) if a in table), None)
 
 
-def container_group(name: str, provider: str | None) -> str | None:
-    """The group of providers whose container this top-level name is, when `provider` belongs to it."""
-    known = names()
-    return next((group for group, members in known.containers.items()
-                 if normalised(name) in members and provider in known.providers[group]), None)
+def container(name: str) -> Container | None:
+    """The container that a top-level name may be."""
+    return next((one for one in names().containers if normalised(name) in one.names), None)
 
 
 def _meaning(folder: RemoteFolder, provider: str | None, prefix: str) -> _Named | None:
     path = relative_path(folder.display, folder.separator, prefix)
-    inside = None
-    if len(path) == 2:
-        inside = next((group for group, members in names().containers.items() if normalised(path[0]) in members), None)
-        if inside is None:
-            return None
-        path = path[1:]
-    if len(path) != 1:
+    inside = container(path[0]) if len(path) == 2 else None
+    if len(path) != (2 if inside else 1):
         return None
-    for named in names().by_name.get(normalised(path[0]), ()):
-        if named.only and provider not in names().providers[named.only]:
+    name = normalised(path[-1])
+    meanings = [*filter(None, [_by_provider(provider).get(name)]), *names().by_name.get(name, ())]
+    for named in meanings:
+        if named.inside and (inside is None or inside.key != named.inside):
             continue
-        if named.inside and named.inside != inside:
-            continue
-        if inside == "tencent" and named.role not in (FolderRole.VIRUS, FolderRole.SUBSCRIPTIONS, FolderRole.ADS):
+        if inside and inside.key == "tencent" and named.role not in PUT_BY_PROVIDER:
             continue  # what a person keeps under 其他文件夹 is theirs; the provider puts only these there
         return named
     return None
