@@ -93,6 +93,8 @@ def test_unverified_rules_are_not_used() -> None:
     ("A3 NO [AUTHENTICATIONFAILED] Authentication failed.", "auth", None, (Cause.BAD_SECRET,), "X06"),
     ("[AUTHENTICATIONFAILED] Authentication failed.", "auth", None, (Cause.BAD_SECRET,), "X06"),
     ("* BYE Server shutting down.", "any", None, (Cause.SERVER_BUSY,), "X13"),
+    ("Disconnected: Shutting down", "any", None, (Cause.SERVER_BUSY,), "X13"),
+    ("Disconnected for inactivity.", "any", None, (Cause.X_STATE,), "X12"),
     ("NO [UNAVAILABLE] Temporary authentication failure.", "auth", None, (Cause.SERVER_BUSY,), "X05"),
     ("NO Too many login failures", "auth", None, (Cause.THROTTLED,), "X10"),
     ("* BYE [OVERQUOTA] Account exceeded command or bandwidth limits.", "append", "gws", (Cause.THROTTLED,), "G08"),
