@@ -60,6 +60,7 @@ class Cause(StrEnum):
     INCOMPLETE = "incomplete"
     WORKER_LOST = "worker_lost"
     WINDOW_CLOSED = "window_closed"
+    INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
 

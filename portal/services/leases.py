@@ -239,7 +239,7 @@ def recover_lost(session: Session, worker: str) -> Lost:
         stuck = tries >= TRIES
         given_back = session.execute(update(Move).where(Move.id == move.id, Move.fence == move.fence, Move.lease_until < at).values(
             state=MoveState.STUCK if stuck else MoveState.PAUSED if move.stop_requested else MoveState.QUEUED, stop_requested=False,
-            cause=Cause.WORKER_LOST.value if stuck else None, fence=Move.fence + 1, lease_owner=None, lease_until=None,
+            cause=Cause.INTERNAL.value if stuck else None, fence=Move.fence + 1, lease_owner=None, lease_until=None,
             tries=0 if stuck else tries, queued_at=at))
         if given_back.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE has one
             audit(session, actor, "recover.move", move, project_id=move.person.project_id, owner=move.lease_owner, tries=tries)
@@ -248,7 +248,7 @@ def recover_lost(session: Session, worker: str) -> Lost:
             session.add(ServerLine(attempt_id=attempt.id, side="", cause=Cause.WORKER_LOST.value,
                                    text=f"{move.lease_owner} gave no sign of life"))
             if stuck:
-                attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.WORKER_LOST.value
+                attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.INTERNAL.value
     session.execute(update(Check).where(Check.state == CheckState.RUNNING, Check.started_at < at - dt.timedelta(minutes=3)).values(
         state=CheckState.DONE, cause=Cause.WORKER_LOST.value, finished_at=at))
     due = or_(Move.not_before.is_(None), Move.not_before <= at)
