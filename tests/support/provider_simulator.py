@@ -199,6 +199,7 @@ class ProviderSimulator:
         self.commands.append(received)
         if login and received.at < self.backoff_until.get(login, 0.0):
             self.impatient.append(received)
+        self.changed()
 
     def fault_for(self, verb: str, line: bytes, *, literal: bool = False) -> Fault | None:
         """The first fault that this command meets; those that cut a literal are asked for while it arrives."""

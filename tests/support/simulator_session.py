@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 import time
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def quoted(name: str) -> bytes:
 class SimulatedSession:
     def __init__(self, sim: ProviderSimulator, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         self.sim, self.reader, self.writer, self.number = sim, reader, writer, number
+        reader.set_exception = lambda _: reader.feed_eof()  # type: ignore[method-assign]  # a reset leaves what was received readable
         self.profile = sim.profile
         self.box: MailAccount | None = None
         self.folder: Folder | None = None
@@ -123,8 +125,9 @@ class SimulatedSession:
             return
         if self._cut_after is not None:
             data, self._cut_after = data[:self._cut_after], self._cut_after - len(data)
-        self.writer.write(data)
-        await self.writer.drain()
+        with contextlib.suppress(ConnectionError):  # a client that is gone: what it sent is executed all the same
+            self.writer.write(data)
+            await self.writer.drain()
         if self._cut_after is not None and self._cut_after <= 0:
             self.writer.close()
             await self.writer.wait_closed()
@@ -742,7 +745,7 @@ class SimulatedSession:
             raise Bad(b"NO Can't save a zero byte message.")
         if self.profile.refuse_nul and b"\0" in m.content:
             raise Bad(self.profile.refuse_nul)
-        unknown = [f for f in m.flags if f.startswith("\\") and f.capitalize() not in SYSTEM_FLAGS]
+        unknown = [f for f in m.flags if f.startswith("\\") and f.lower() not in SYSTEM_FLAGS]
         if unknown:
             raise Bad(b"BAD Invalid system flag " + unknown[0].encode())
         for refusal in self.sim.append_refusals:

@@ -117,7 +117,8 @@ def test_tencents_container_is_left_away() -> None:
 
 
 def test_a_persons_folder_from_the_container_never_mixes_with_a_role_folder() -> None:
-    source = [folder("INBOX"), folder("Sent Messages"), folder("其他文件夹", "\\NoSelect"), folder("其他文件夹/Sent"), folder("其他文件夹/INBOX")]
+    source = [folder("INBOX"), folder("Sent Messages"), folder("其他文件夹", "\\NoSelect"), folder("其他文件夹/Sent"),
+              folder("其他文件夹/INBOX")]
     plans = planned(source, listed("INBOX", "Sent \\Sent"), provider="qq")
     assert len({p.target for p in plans.values()}) == 4
     assert plans["其他文件夹/INBOX"].target == "INBOX (2)"
