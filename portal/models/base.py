@@ -40,7 +40,7 @@ class Base(DeclarativeBase):
         "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"})
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy reads it from the class
-        dt.datetime: UTCDateTime, dict[str, Any]: JSON, list[Any]: JSON}
+        dt.datetime: UTCDateTime, dict[str, Any]: JSON, list[Any]: JSON, StrEnum: _BY_VALUE}
 
 
 class Row(Base):
