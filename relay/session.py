@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -261,7 +262,7 @@ class Session:
             now = self._loop.time()
             idle_left = max(self._client.heard_at, server.heard_at) + limits.idle_seconds - now
             expires = self._house.config.clients.get(grant.client.id, grant.client).expires
-            expiry_left = (expires - datetime.now(UTC)).total_seconds() if expires else idle_left
+            expiry_left = (expires - datetime.now(UTC)).total_seconds() if expires else math.inf
             for leg, ending in ((self._client, Ending.CLIENT_STALLED), (server, Ending.UPSTREAM_STALLED)):
                 if leg.stalled_at is not None and now - leg.stalled_at >= limits.stall_seconds:
                     self.end(ending)

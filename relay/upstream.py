@@ -141,10 +141,10 @@ async def _connect(family: socket.AddressFamily, address: str, port: int) -> soc
 
 def watch_peer(sock: socket.socket, stall_seconds: int) -> None:
     """Keepalive finds a dead peer on a quiet connection, the user timeout one that acknowledges nothing. The latter also ends a
-    peer that keeps its window shut, so it is as long as a stall may last."""
+    peer that keeps its window shut, so it is longer than a stall may last: the session ends that one and says why."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in (*KEEPALIVE.items(), ("TCP_USER_TIMEOUT", stall_seconds * 1000)):
+    for name, value in (*KEEPALIVE.items(), ("TCP_USER_TIMEOUT", (stall_seconds + 30) * 1000)):
         option = getattr(socket, name, None)  # not every system has each of them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
