@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import hashlib
 import ipaddress
-import json
 import os
 import signal
 import socket
@@ -18,21 +18,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from engine.causes import Cause, Side, explain
-from engine.check import check_account
+from engine.causes import Cause, Side
 from engine.endpoint import Account, BadAddress, Endpoint, RelayRoute, Route, Secret, Security, host_name, parse_account_url
 from engine.errors import EngineError
 from engine.ledger_file import SqliteLedger
-from engine.progress import Progress, Silent, Stop
-from engine.providers.catalogue import provider
+from engine.printing import Bar, explanation, print_check, print_copy, print_failure, print_json, print_verify
+from engine.progress import Stop
 from engine.providers.detect import detect
 from engine.redact import redact
-from engine.report import CheckResult, CopyOutcome, CopyReport, Step, StepState, VerifyReport
-from engine.transfer.copier import copy_mailbox
-from engine.verify import verify_mailboxes
+from engine.report import CopyOutcome, CopyReport, Step, StepState
 
 OK, INTERNAL, USAGE, NOT_ALL, FAILED = 0, 1, 2, 3, 4
 WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy sits out before it gives up
@@ -63,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except EngineError as error:
-        return _print_failure(args, error)
+        print_failure(error, args.json)
+        return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERNAL
@@ -169,7 +166,6 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
 def _ledger_path(args: argparse.Namespace, pair: str) -> Path:
     if args.ledger is not None:
         return Path(args.ledger)
-    import hashlib
     top = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "banjia"
     top.mkdir(parents=True, exist_ok=True, mode=0o700)
     return top / f"{hashlib.sha256(pair.encode()).hexdigest()[:24]}.ledger"
@@ -178,6 +174,8 @@ def _ledger_path(args: argparse.Namespace, pair: str) -> Path:
 # -- the commands --------------------------------------------------------------------------------------------------------------
 
 def _check(args: argparse.Namespace) -> int:
+    from engine.check import check_account  # each command loads only its own part: a rerun is to be quick
+
     account = _account(args, Side.SOURCE)
     route, _ = _routes(args)
     shown: Callable[[Step, StepState], None] | None = None
@@ -187,9 +185,9 @@ def _check(args: argparse.Namespace) -> int:
                 print(f"{'✓' if state is StepState.OK else '!'} {step.value}", file=sys.stderr)
     result = check_account(account, route, on_step=shown)
     if args.json:
-        _print_json({**result.to_json(), **_explanation(result.cause, result.provider)})
+        print_json({**result.to_json(), **explanation(result.cause, result.provider)})
     else:
-        _print_check(result)
+        print_check(result)
     return OK if result.outcome == "ok" else FAILED
 
 
@@ -203,7 +201,7 @@ def _copy(args: argparse.Namespace) -> int:
     ledger = SqliteLedger(_ledger_path(args, pair), pair)
     begun = time.monotonic()
     try:
-        with _bar(args) as bar:
+        with Bar(sys.stderr.isatty()) as bar:
             report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop)
     finally:
         ledger.close()
@@ -211,15 +209,17 @@ def _copy(args: argparse.Namespace) -> int:
     if report.outcome is CopyOutcome.PAUSED:
         report.outcome, report.cause = CopyOutcome.FAILED, report.cause or Cause.INTERRUPTED
     if args.json:
-        _print_json({**report.to_json(), **_explanation(report.cause, source.endpoint.provider)})
+        print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
     else:
-        _print_copy(report)
+        print_copy(report)
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
 
 
 def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLedger, routes: tuple[Route, Route],
-                        args: argparse.Namespace, bar: _Bar, stop: Stop) -> CopyReport:
+                        args: argparse.Namespace, bar: Bar, stop: Stop) -> CopyReport:
     """Sits out what the servers ask for; each part continues where the last one stopped."""
+    from engine.transfer.copier import copy_mailbox
+
     moved: dict[str, int] = {}
     octets = 0
     for _ in range(WAITS):
@@ -242,132 +242,16 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from engine.verify import verify_mailboxes
+
     source, destination = _account(args, Side.SOURCE), _account(args, Side.DESTINATION)
     source_route, destination_route = _routes(args)
     report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
                               connections=args.connections)
     if args.json:
-        _print_json({**report.to_json(), **_explanation(report.cause, source.endpoint.provider)})
+        print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
     else:
-        _print_verify(report)
+        print_verify(report)
     if report.cause is not None:
         return FAILED
     return OK if report.equal else NOT_ALL
-
-
-# -- what is printed -----------------------------------------------------------------------------------------------------------
-
-class _Bar(Silent):
-    """Progress on stderr, when it is a terminal."""
-
-    def __init__(self, shown: bool) -> None:
-        self._bar: Any = None
-        if shown:
-            from tqdm import tqdm
-            self._bar = tqdm(unit="msg", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def progress(self, at: Progress) -> None:
-        if self._bar is not None:
-            self._bar.total = at.messages_total
-            self._bar.set_description(at.folder[:30], refresh=False)
-            self._bar.n = at.moved + at.already_there + at.excluded + at.set_aside
-            self._bar.refresh()
-
-    def server_line(self, side: Side, cause: Cause, text: str) -> None:
-        if self._bar is not None:
-            self._bar.write(f"{side.value}: {cause.value}: {text}", file=sys.stderr)
-
-
-def _bar(args: argparse.Namespace) -> _Bar:
-    return _Bar(sys.stderr.isatty())
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False)
-    print(flush=True)
-
-
-def _explanation(cause: Cause | None, provider_key: str | None) -> dict[str, Any]:
-    """What the cause means, in both languages; nothing when there is no cause."""
-    if cause is None:
-        return {}
-    words = explain(cause, provider_key)
-    return {"explanation": {language: {"title": words.title.in_(language), "meaning": words.meaning.in_(language),
-                                       "next_step": words.next_step.in_(language)} for language in ("zh", "en")},
-            "who": words.who.value}
-
-
-def _print_cause(cause: Cause, provider_key: str | None, server_text: str) -> None:
-    words = explain(cause, provider_key)
-    for language in ("zh", "en"):
-        print(f"{words.title.in_(language)}: {words.meaning.in_(language)} {words.next_step.in_(language)}")
-    print(f"cause: {cause.value}")
-    if server_text:
-        print(f"server: {redact(server_text)}")
-
-
-def _print_failure(args: argparse.Namespace, error: EngineError) -> int:
-    if args.json:
-        _print_json({"outcome": "failed", "cause": error.cause.value, "server_text": redact(error.server_text),
-                     "detail": error.detail, **_explanation(error.cause, None)})
-    else:
-        _print_cause(error.cause, None, error.server_text)
-        if error.detail:
-            print(error.detail)
-    return FAILED
-
-
-def _print_check(result: CheckResult) -> None:
-    if result.cause is not None:
-        _print_cause(result.cause, result.provider, result.server_text)
-        if len(result.causes) > 1:
-            print("possible: " + ", ".join(c.value for c in result.causes))
-        return
-    name = provider(result.provider).name if result.provider else None
-    print(f"{result.folders} folders, {result.messages} messages, {_size(result.bytes)}, largest {_size(result.largest)}"
-          + (f" ({name.zh} / {name.en})" if name else ""))
-    for warning in result.warnings:
-        print("! " + ", ".join(f"{key}={value}" for key, value in warning.items()))
-
-
-def _print_copy(report: CopyReport) -> None:
-    for f in report.folders:
-        note = "".join(f" [{x}]" for x in (f.rule, f.note) if x)
-        print(f"{f.source} -> {f.target or '-'}: {f.moved} moved, {f.already_there} already there, {f.excluded} left out, "
-              f"{f.set_aside} set aside of {f.total}{note}")
-    for s in report.set_aside:
-        print(f"! {s.folder} UID {s.uid}: {s.reason}: {s.server_text}")
-    totals = report.totals()
-    print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
-          f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
-    if report.cause is not None:
-        _print_cause(report.cause, None, report.server_text)
-        if report.detail:
-            print(report.detail)
-
-
-def _print_verify(report: VerifyReport) -> None:
-    if report.cause is not None:
-        _print_cause(report.cause, None, report.server_text)
-        return
-    for f in report.folders:
-        if f.missing or f.extra or f.altered_flags or f.altered_date:
-            print(f"! {f.folder}: {f.missing} missing, {f.extra} extra, {f.altered_flags} flags, {f.altered_date} dates")
-    print("equal" if report.equal else f"not equal: {report.missing} missing, {report.extra} extra, {report.altered_flags} flags, "
-                                       f"{report.altered_date} dates")
-
-
-def _size(octets: int) -> str:
-    value = float(octets)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"

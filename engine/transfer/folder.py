@@ -100,8 +100,8 @@ class FolderMove:
         if (known.source_uidvalidity not in (0, selected.uidvalidity)
                 or known.target_uidvalidity not in (0, status.uidvalidity)):
             records.forget()
-        records.write(source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
-                      total=max(records.row.total, selected.messages))
+        records.write(row=replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
+                                  total=max(records.row.total, selected.messages)))
         return records
 
     def _try_set_aside_again(self, records: FolderRecords) -> None:
@@ -109,7 +109,7 @@ class FolderMove:
         in_runs = Accounted(records.runs, ())
         again = [uid for uid in records.set_aside if uid not in in_runs]
         if again:
-            records.write(clear_set_aside=again, source_uidnext=0, complete=False)
+            records.write(clear_set_aside=again, row=replace(records.row, source_uidnext=0, complete=False))
 
     def _look_up_intents(self, records: FolderRecords) -> None:
         """What a dead worker had in flight: once the destination has settled, what is found there becomes runs. The intents stay,
@@ -137,13 +137,14 @@ class FolderMove:
             wanted = [item.meta for item in found if item.meta.uid not in accounted]
             pairs = adopt(source, target, self.plan.target, wanted, self.claims, sizes_are_exact=exact)
             target.unselect()
-        self._write_pairs(records, found, pairs, Outcome.ALREADY_THERE, target_uidvalidity=status.uidvalidity)
+        self._write_pairs(records, found, pairs, Outcome.ALREADY_THERE,
+                          replace(records.row, target_uidvalidity=status.uidvalidity))
 
     def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome,
-                     **changes: object) -> None:
+                     row: FolderRow | None = None) -> None:
         by_uid = {item.meta.uid: item for item in found}
-        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome,
-                      octets=sum(by_uid[p.source_uid].meta.size for p in pairs) if outcome is Outcome.MOVED else 0, **changes)
+        octets = sum(by_uid[p.source_uid].meta.size for p in pairs) if outcome is Outcome.MOVED else 0
+        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets, row=row)
         self.claims.add(p.target_uid for p in pairs)
 
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, list[tuple[int, int]]]:
@@ -197,15 +198,15 @@ class FolderMove:
         target.unselect()
         missing = [(source_uid, target_uid) for source_uid, target_uid in appended if target_uid not in there]
         if missing:
-            records.write(moved=records.row.moved - len(missing), set_aside=[
+            records.write(row=replace(records.row, moved=records.row.moved - len(missing)), set_aside=[
                 SetAsideRow(s, Cause.INCOMPLETE, f"accepted by the destination as UID {t}, and not there when read back")
                 for s, t in missing])
 
     def _complete(self, records: FolderRecords, selected: Selected) -> None:
         row = records.row
         uidnext = selected.uidnext or records.accounted().last_below(1 << 33) + 1
-        records.write(complete=True, source_uidnext=uidnext, source_messages=selected.messages,
-                      total=row.moved + row.already_there + row.excluded + row.set_aside + row.vanished)
+        total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
+        records.write(row=replace(row, complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total))
 
 
 def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:

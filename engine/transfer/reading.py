@@ -179,12 +179,14 @@ class Reader:
     def _read_single(self, item: Listed) -> None:
         error = MessageRefused(Cause.X_ITEM, detail="the server gave no body for this message")
         for left in reversed(range(SINGLE_TRIES)):
+            done = False
             try:
                 for body in fetch_bodies(self._session, [[item.meta.uid]], largest=_largest([item])):
-                    if body.uid == item.meta.uid and self._hand_over(item, body, final=not left):
-                        return
+                    done = self._hand_over(item, body, final=not left) or done
             except MessageRefused as refused:
                 error = refused
+            if done:
+                return
         still_there = any(m.uid == item.meta.uid for m in fetch_metadata(self._session, item.meta.uid, item.meta.uid))
         self.queue.put(Unreadable(item, error) if still_there else Gone(item), 0)
 

@@ -73,15 +73,16 @@ class FolderRecords:
 
     def write(self, *, arrived: Sequence[Arrived] = (), outcome: Outcome = Outcome.MOVED, set_aside: Sequence[SetAsideRow] = (),
               clear_set_aside: Sequence[int] = (), close: Sequence[int] = (), open_: Sequence[Intent] = (),
-              octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, **changes: object) -> Written:
-        """One durable transaction; the in-memory view follows only if it succeeded. Returns the ids of the opened intents."""
+              octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, row: FolderRow | None = None) -> Written:
+        """One durable transaction; the in-memory view follows only if it succeeded. `row`: the folder's row with what changes
+        besides the counters of these results, which are added here. Returns the ids of the opened intents."""
         runs = self._join(arrived, outcome)
-        row = replace(self.row, **changes)  # type: ignore[arg-type]  # callers name FolderRow's own fields
-        count = {"moved": row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
-                 "already_there": row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0),
-                 "bytes_moved": row.bytes_moved + octets, "vanished": row.vanished + vanished}
-        kept = {u: s for u, s in self.set_aside.items() if u not in set(clear_set_aside)} | {s.uid: s for s in set_aside}
-        row = replace(row, set_aside=len(kept), **count)
+        row = row or self.row
+        cleared = set(clear_set_aside)
+        kept = {u: s for u, s in self.set_aside.items() if u not in cleared} | {s.uid: s for s in set_aside}
+        row = replace(row, set_aside=len(kept), bytes_moved=row.bytes_moved + octets, vanished=row.vanished + vanished,
+                      moved=row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
+                      already_there=row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0))
         written = self._store.write(Entry(row, close_intents=close, runs=runs, set_aside=set_aside, clear_set_aside=clear_set_aside,
                                           open_intents=open_, append_seconds=append_seconds))
         self.row, self.set_aside = row, kept

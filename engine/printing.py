@@ -1,0 +1,127 @@
+"""What the command line shows: progress on a terminal, results in words, results as one JSON object.
+
+A failure is always shown in both languages, with its cause's name; a server's words are shown redacted.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from engine.causes import Cause, Side, explain
+from engine.errors import EngineError
+from engine.progress import Progress, Silent
+from engine.providers.catalogue import provider
+from engine.redact import redact
+from engine.report import CheckResult, CopyReport, VerifyReport
+
+
+class Bar(Silent):
+    """Progress on stderr, when it is a terminal."""
+
+    def __init__(self, shown: bool) -> None:
+        self._bar: Any = None
+        if shown:
+            from tqdm import tqdm
+            self._bar = tqdm(unit="msg", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def progress(self, at: Progress) -> None:
+        if self._bar is not None:
+            self._bar.total = at.messages_total
+            self._bar.set_description(at.folder[:30], refresh=False)
+            self._bar.n = at.moved + at.already_there + at.excluded + at.set_aside
+            self._bar.refresh()
+
+    def server_line(self, side: Side, cause: Cause, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(f"{side.value}: {cause.value}: {text}", file=sys.stderr)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    json.dump(value, sys.stdout, ensure_ascii=False)
+    print(flush=True)
+
+
+def explanation(cause: Cause | None, provider_key: str | None) -> dict[str, Any]:
+    """What the cause means, in both languages; nothing when there is no cause."""
+    if cause is None:
+        return {}
+    words = explain(cause, provider_key)
+    return {"explanation": {language: {"title": words.title.in_(language), "meaning": words.meaning.in_(language),
+                                       "next_step": words.next_step.in_(language)} for language in ("zh", "en")},
+            "who": words.who.value}
+
+
+def print_cause(cause: Cause, provider_key: str | None, server_text: str) -> None:
+    words = explain(cause, provider_key)
+    for language in ("zh", "en"):
+        print(f"{words.title.in_(language)}: {words.meaning.in_(language)} {words.next_step.in_(language)}")
+    print(f"cause: {cause.value}")
+    if server_text:
+        print(f"server: {redact(server_text)}")
+
+
+def print_failure(error: EngineError, as_json: bool) -> None:
+    if as_json:
+        print_json({"outcome": "failed", "cause": error.cause.value, "server_text": redact(error.server_text),
+                     "detail": error.detail, **explanation(error.cause, None)})
+    else:
+        print_cause(error.cause, None, error.server_text)
+        if error.detail:
+            print(error.detail)
+
+
+def print_check(result: CheckResult) -> None:
+    if result.cause is not None:
+        print_cause(result.cause, result.provider, result.server_text)
+        if len(result.causes) > 1:
+            print("possible: " + ", ".join(c.value for c in result.causes))
+        return
+    name = provider(result.provider).name if result.provider else None
+    print(f"{result.folders} folders, {result.messages} messages, {_size(result.bytes)}, largest {_size(result.largest)}"
+          + (f" ({name.zh} / {name.en})" if name else ""))
+    for warning in result.warnings:
+        print("! " + ", ".join(f"{key}={value}" for key, value in warning.items()))
+
+
+def print_copy(report: CopyReport) -> None:
+    for f in report.folders:
+        note = "".join(f" [{x}]" for x in (f.rule, f.note) if x)
+        print(f"{f.source} -> {f.target or '-'}: {f.moved} moved, {f.already_there} already there, {f.excluded} left out, "
+              f"{f.set_aside} set aside of {f.total}{note}")
+    for s in report.set_aside:
+        print(f"! {s.folder} UID {s.uid}: {s.reason}: {s.server_text}")
+    totals = report.totals()
+    print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
+          f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
+    if report.cause is not None:
+        print_cause(report.cause, None, report.server_text)
+        if report.detail:
+            print(report.detail)
+
+
+def print_verify(report: VerifyReport) -> None:
+    if report.cause is not None:
+        print_cause(report.cause, None, report.server_text)
+        return
+    for f in report.folders:
+        if f.missing or f.extra or f.altered_flags or f.altered_date:
+            print(f"! {f.folder}: {f.missing} missing, {f.extra} extra, {f.altered_flags} flags, {f.altered_date} dates")
+    print("equal" if report.equal else f"not equal: {report.missing} missing, {report.extra} extra, {report.altered_flags} flags, "
+                                       f"{report.altered_date} dates")
+
+
+def _size(octets: int) -> str:
+    value = float(octets)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"

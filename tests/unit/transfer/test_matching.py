@@ -1,0 +1,60 @@
+"""Given messages on both sides, what is paired with what: as multisets, never one destination UID twice."""
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.ledger import Outcome, Run
+from engine.transfer.matching import Claims, Pair, instant, pair_equal, spans, split_groups
+
+
+def test_twins_stay_as_many_as_they_were() -> None:
+    assert pair_equal({1: "a", 2: "a", 3: "a"}, {10: "a", 11: "a"}) == [Pair(1, 10), Pair(2, 11)]
+
+
+def test_different_content_is_never_paired() -> None:
+    assert pair_equal({1: "a"}, {10: "b"}) == []
+
+
+@given(st.dictionaries(st.integers(1, 50), st.sampled_from("abc")), st.dictionaries(st.integers(1, 50), st.sampled_from("abc")))
+def test_pairs_are_the_multiset_intersection(source: dict[int, str], target: dict[int, str]) -> None:
+    pairs = pair_equal(source, target)
+    assert Counter(source[p.source_uid] for p in pairs) == Counter(source.values()) & Counter(target.values())
+    assert all(source[p.source_uid] == target[p.target_uid] for p in pairs)
+    assert len({p.target_uid for p in pairs}) == len({p.source_uid for p in pairs}) == len(pairs)
+
+
+def test_a_certain_key_alone_on_both_sides_needs_no_bytes() -> None:
+    assert split_groups({1: "k"}, {9: "k"}, {1: True}) == ([Pair(1, 9)], set(), set())
+
+
+def test_without_message_id_or_with_a_twin_every_byte_is_compared() -> None:
+    assert split_groups({1: "k"}, {9: "k"}, {1: False}) == ([], {1}, {9})
+    assert split_groups({1: "k", 2: "k"}, {9: "k"}, {1: True, 2: True}) == ([], {1, 2}, {9})
+    assert split_groups({1: "k"}, {8: "k", 9: "k"}, {1: True}) == ([], {1}, {8, 9})
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 20)), max_size=15), st.sets(st.integers(1, 240)))
+def test_claims_hold_exactly_the_runs_and_what_was_added(runs: list[tuple[int, int]], loose: set[int]) -> None:
+    claims = Claims(Run(1, 1, count, first, Outcome.MOVED) for first, count in runs)
+    claims.add(loose)
+    expected = {first + k for first, count in runs for k in range(count)} | loose
+    assert {uid for uid in range(1, 260) if uid in claims} == expected
+
+
+def test_spans_of_consecutive_uids() -> None:
+    assert spans([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("17-Jul-1996 02:44:25 -0700", 837596665.0),
+    (" 1-Jan-1970 00:00:00 +0000", 0.0),
+    ("01-jan-1970 08:00:00 +0800", 0.0),
+    ("not a date", "not a date"),
+    ("01-Foo-1970 08:00:00 +0800", "01-Foo-1970 08:00:00 +0800"),
+])
+def test_internal_dates_are_moments(text: str, seconds: float | str) -> None:
+    assert instant(text) == seconds
