@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from config import Settings
-from portal.models import Link, Person, now
+from portal.models import Link, Person, Project, now
 from portal.security.links import looks_like_token, new_token, token_sha256
 from portal.services.common import Actor, WrongState, audit, changed_rows, is_over, one_transaction, refuse_if_over
 
@@ -56,10 +56,15 @@ def issue_link(session: Session, actor: Actor, person: Person, settings: Setting
     """A new link for the person; older ones stay good until they expire or are revoked. Returns the token. Raises ProjectClosed."""
     refuse_if_over(person.project)
     token = new_token()
-    expires_at = min(now() + dt.timedelta(days=settings.link_days), person.project.closes_at)
+    expires_at = link_end(person.project, settings)
     session.add(Link(person_id=person.id, token_sha256=token_sha256(token), expires_at=expires_at))
     audit(session, actor, "issue.link", person, project_id=person.project_id, expires_at=expires_at.isoformat())
     return token
+
+
+def link_end(project: Project, settings: Settings) -> dt.datetime:
+    """When a link issued now expires."""
+    return min(now() + dt.timedelta(days=settings.link_days), project.closes_at)
 
 
 def link_url(settings: Settings, token: str) -> str:

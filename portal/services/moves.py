@@ -124,7 +124,7 @@ def relaunch(session: Session, actor: Actor, moves: Iterable[Move]) -> Relaunche
     return result
 
 
-def launch(session: Session, actor: Actor, move: Move, *, verb: str) -> bool:
+def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by: str | None = None) -> bool:
     """Puts the move on the queue with a new Attempt, whatever it stopped at. Part of a service's transaction. False: somebody
     else changed its state meanwhile. Raises SecretMissing, ProjectClosed, NotUsable."""
     person, was = move.person, move.state
@@ -140,7 +140,7 @@ def launch(session: Session, actor: Actor, move: Move, *, verb: str) -> bool:
         return False
     _end_attempt(session, move, cause)
     number = session.scalar(select(func.coalesce(func.max(Attempt.number), 0)).where(Attempt.move_id == move.id)) or 0
-    session.add(Attempt(move_id=move.id, number=number + 1, launched_by=actor.launcher))
+    session.add(Attempt(move_id=move.id, number=number + 1, launched_by=launched_by or actor.launcher))
     session.flush()
     session.refresh(move)
     audit(session, actor, f"{verb}.move", move, project_id=person.project_id, was=was.value, cause=cause, attempt=number + 1)
