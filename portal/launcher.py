@@ -49,12 +49,19 @@ class Interrupted(Exception):
     """Asked to stop while still starting."""
 
 
+@contextlib.contextmanager
+def nothing_beside(settings: Settings) -> Iterator[Settings]:
+    yield settings
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What to start: web, check, cron, `workers` movers, and a relay where the settings name its configuration."""
+    """What to start: web, check, cron, `workers` movers, and a relay where the settings name its configuration. `beside` is entered
+    when tables and keys are there and left when all processes have ended; the settings that it gives are the processes'."""
 
     settings: Settings
     workers: int = 2
+    beside: Callable[[Settings], contextlib.AbstractContextManager[Settings]] = nothing_beside
 
 
 class Launcher:
@@ -112,6 +119,7 @@ class Launcher:
         self._start_redis()
         prepare_instance(self.settings)
         self._choose_port()
+        self.settings = self._cleanup.enter_context(self.plan.beside(self.settings))
         self._supervisor = Supervisor(instance / "log", echo=self.echo)
         self._cleanup.callback(self._supervisor.stop)
         self._supervisor.start(self._programs())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portal.demo.certificates import Authority
-from portal.demo.dovecot import ROLES, Dovecot, DovecotOptions, installed_version
+from portal.demo.dovecot import ROLES, Dovecot, DovecotOptions, Ports, installed_version
 from portal.demo.imap import Sample
 from portal.demo.mail import EMPTY_FOLDER
 from portal.demo.pymap import Pymap
@@ -46,11 +46,12 @@ class MailServers:
     def ca_pem(self) -> str:
         return self.authority.pem
 
-    def start(self) -> None:
+    def start(self, ports: Mapping[str, int]) -> None:
+        """`ports`: "old" and "new" for TLS, "old-plain" and "new-plain" for Dovecot's STARTTLS listener."""
         _own(self.directory)
         try:
-            self.source = self._server("old", self.source_users, ".", SOURCE_ROLES)
-            self.destination = self._server("new", self.destination_users, "/", ROLES)
+            self.source = self._server("old", self.source_users, ports, ".", SOURCE_ROLES)
+            self.destination = self._server("new", self.destination_users, ports, "/", ROLES)
             for server in (self.source, self.destination):
                 self._started.callback(server.stop)
                 server.start()
@@ -70,13 +71,13 @@ class MailServers:
             client.create(client.wire_name(EMPTY_FOLDER))
             return True
 
-    def _server(self, name: str, users: Mapping[str, str], separator: str,
+    def _server(self, name: str, users: Mapping[str, str], ports: Mapping[str, int], separator: str,
                 roles: tuple[tuple[str, str], ...]) -> Server:
         place = self.directory / f"{name}-{self.kind}"
         if self.kind == "pymap":
-            return Pymap(users, place, self.authority)
+            return Pymap(users, place, self.authority, ports[name])
         return Dovecot(users, DovecotOptions(separator=separator, listescape=False, fsync="never", roles=roles), self.authority,
-                       directory=place)
+                       directory=place, ports=Ports(ports[f"{name}-plain"], ports[name]))
 
 
 def forget(directory: Path) -> None:

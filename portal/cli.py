@@ -1,0 +1,133 @@
+"""The operator's commands: start everything on one machine, and the few acts that need no page.
+
+Exit codes: 0 done; 1 it failed, with a sentence in Chinese and English; 2 usage. Must not change state but through services.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from config import BadSettings, Settings, load_settings
+from portal.launcher import CannotStart, Interrupted, Launcher, Plan, prepare_instance
+from portal.models import Role
+from portal.private_redis import NoRedis
+from portal.security.vault import KeyFiles, VaultError, rotate_keys
+from portal.services.common import ServiceError
+from portal.store.db import Database, migrate
+
+FAILED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (BadSettings, CannotStart, NoRedis, VaultError) as error:
+        print(error, file=sys.stderr)
+    except ServiceError as error:
+        print(f"{error.zh}\n{error.en}", file=sys.stderr)
+    except Interrupted:
+        print("\n已停止。 Stopped.", file=sys.stderr)
+        return 130
+    return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m portal", description="搬家的启动和管理 / start and operate Banjia")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    up = commands.add_parser("up", help="启动全部进程 / start every process (make run, make demo)")
+    up.add_argument("--demo", action="store_true", help="带样例：两台邮件服务器、三个人 / with sample mail servers and people")
+    up.add_argument("--workers", type=int, default=2, choices=range(1, 33), metavar="N", help="搬家进程数 / movers (%(default)s)")
+    up.add_argument("--logs", action=argparse.BooleanOptionalAction, default=None,
+                    help="在屏幕上显示各进程的日志 / show every process's log (default: not with --demo)")
+    up.set_defaults(run=_up)
+
+    check = commands.add_parser("demo-check", help="自己走完样例并逐封核对 / walk the demo and compare every message")
+    check.add_argument("--mail", choices=("dovecot", "pymap"), help="用哪种邮件服务器 / which mail server")
+    check.add_argument("--keep", action="store_true", help="结束后不删除 / keep what it made")
+    check.set_defaults(run=_demo_check)
+
+    commands.add_parser("clean-demo", help="删除样例的一切 / forget everything the demo made").set_defaults(run=_clean_demo)
+    commands.add_parser("prepare", help="生成钥匙、建表 / make keys and tables").set_defaults(run=_prepare)
+    commands.add_parser("migrate", help="更新数据库的表 / bring the tables up to date").set_defaults(run=_migrate)
+    commands.add_parser("rotate-keys", help="更换封存密码的钥匙 / a new key for sealing secrets").set_defaults(run=_rotate)
+
+    invite = commands.add_parser("invite", help="邀请工作人员，印出一次性链接 / print a one-time link for a staff member")
+    invite.add_argument("email")
+    invite.add_argument("--role", type=Role, choices=list(Role), default=Role.HELPDESK)
+    invite.add_argument("--name", default="")
+    invite.set_defaults(run=_invite)
+    return parser
+
+
+def _up(args: argparse.Namespace) -> int:
+    if args.demo:
+        from portal.demo.show import show_demo
+
+        return show_demo(load_settings(), workers=args.workers, echo=_echo(args, default=False))
+    from portal.first_operator import first_operator_link
+
+    settings = load_settings()
+    with Launcher(Plan(settings, args.workers), echo=_echo(args, default=True)) as running:
+        print(f"\n  搬家已经就绪 · Banjia is ready: {running.settings.base_url}")
+        link = first_operator_link(running.settings)
+        if link:
+            print(f"  第一位管理员的一次性链接 · one-time link for the first operator:\n\n      {link}\n")
+        print("  Ctrl-C 停止 · stops\n", flush=True)
+        running.run_until_asked()
+        print("\n正在停止，进度都已存好 … Stopping; all progress is stored …", flush=True)
+    return 0
+
+
+def _echo(args: argparse.Namespace, *, default: bool) -> TextIO | None:
+    return sys.stdout if (default if args.logs is None else args.logs) else None
+
+
+def _demo_check(args: argparse.Namespace) -> int:
+    from portal.demo.check import check_demo
+
+    return check_demo(load_settings(), mail=args.mail, keep=args.keep)
+
+
+def _clean_demo(args: argparse.Namespace) -> int:
+    from portal.demo.show import clean_demo
+
+    clean_demo(load_settings())
+    print("样例已删除。 The demo is forgotten.")
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    prepare_instance(settings)
+    print(f"钥匙和表都在 · keys and tables are in place: {settings.instance_dir}")
+    return 0
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    migrate(load_settings().database_url)
+    print("数据库是最新的。 The tables are up to date.")
+    return 0
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    settings = load_settings()
+    new = rotate_keys(KeyFiles(settings.vault_public_key_file, settings.vault_private_key_file))
+    print(f"新钥匙 {new}。先把 {settings.vault_private_key_file} 发到所有搬家机，再发 {settings.vault_public_key_file}。\n"
+          f"The new key is {new}. Send {settings.vault_private_key_file} to all movers first, then {settings.vault_public_key_file}.")
+    return 0
+
+
+def _invite(args: argparse.Namespace) -> int:
+    from portal.first_operator import invitation_link
+
+    settings: Settings = load_settings()
+    database = Database(settings.database_url)
+    try:
+        print(invitation_link(settings, database, args.email, args.name, args.role))
+    finally:
+        database.close()
+    return 0

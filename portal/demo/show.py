@@ -1,0 +1,67 @@
+"""`make demo`: everything with sample mail, and what a person needs to try it, in Chinese and English."""
+from __future__ import annotations
+
+import shutil
+from typing import TextIO
+
+from config import Settings
+from portal.demo.mailservers import forget, mail_directory
+from portal.demo.state import HELPDESK, PEOPLE, DemoPerson
+from portal.demo.world import DemoWorld, World, demo_settings
+from portal.launcher import Launcher, Plan, only_one
+
+NAME = "demo"
+
+
+def show_demo(settings: Settings, *, workers: int, echo: TextIO | None) -> int:
+    """Runs until Ctrl-C. A second start finds what the first one did."""
+    print("正在准备样例 … Preparing the demo …", flush=True)
+    beside = DemoWorld()
+    with Launcher(Plan(demo_settings(settings, NAME), workers, beside), echo=echo) as running:
+        assert beside.world is not None
+        print(welcome(beside.world), flush=True)
+        running.run_until_asked()
+        print("\n正在停止，下次 make demo 接着这里 … Stopping; the next make demo goes on from here …", flush=True)
+    return 0
+
+
+def welcome(world: World) -> str:
+    """What is printed when all is ready."""
+    settings, state = world.settings, world.state
+    first, relayed, wrong = PEOPLE
+    base = settings.base_url
+    return f"""
+  搬家样例已经就绪 · The demo is ready: {base}   （邮件服务器 · mail servers: {world.mail.kind}）
+
+  1. 员工：在浏览器或手机大小的窗口里打开，选「网易企业邮箱」，照着走
+     Employee: open it in a browser or a phone-sized window, choose NetEase enterprise mail, follow the steps
+{_person(world, first)}
+  2. 客服：看谁卡住了、为什么；改好以后重新开始
+     Helpdesk: who is stuck and why; relaunch when it is mended
+       {base}/desk
+       {HELPDESK}
+       密码 password: {state.desk_password}
+
+  3. {wrong.sample.name}的授权码一开始是错的，客服台上能看到。打开他的链接填对，再重新开始
+     {wrong.sample.name}'s code was wrong at first; the desk shows it. Open the link, enter the right one, relaunch
+{_person(world, wrong)}
+  4. {relayed.sample.name}的旧邮箱要经过中继 · {relayed.sample.name}'s old mailbox is reached through the relay
+{_person(world, relayed)}
+  日志 · logs: {settings.instance_dir / 'log'}      Ctrl-C 停止 · stops      make clean-demo 忘掉一切 · forgets everything
+"""
+
+
+def _person(world: World, person: DemoPerson) -> str:
+    return f"""       {person.sample.name} {person.source}
+       {world.link(person)}
+       授权码 code: {world.state.codes[person.source]}
+"""
+
+
+def clean_demo(settings: Settings) -> None:
+    """Removes the demo's instance and mail. Refuses while it runs (CannotStart)."""
+    instance = demo_settings(settings, NAME).instance_dir
+    if instance.exists():
+        with only_one(instance):
+            forget(mail_directory(instance))
+            shutil.rmtree(instance)
