@@ -100,6 +100,8 @@ class Channel:
         self.provider: str | None = None
         self.family: str | None = None
         self.rtt = float("inf")
+        self.phase = "greeting"                # what we are doing, for the reply rules: greeting, auth, any
+        self.id_sent = False                   # a server that still asks for ID means something else (facts: N01)
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # the stream of responses that has the connection for itself
         self._count = 0
@@ -123,9 +125,29 @@ class Channel:
         self.stream.write(tag + b" " + command + b"\r\n")
         return tag
 
+    def send_with_literals(self, parts: Sequence[tuple[bytes, bytes | None]], *, non_synchronising: bool) -> bytes:
+        """Sends one command whose parts may each be followed by a literal that their last word `{n}` announces. Waits for the server's
+        `+` before each literal unless it takes them at once (LITERAL+, RFC 7888); stops when the command is answered instead."""
+        tag = self.new_tag()
+        head = tag + b" "
+        for text, literal in parts:
+            assert b"\r" not in text and b"\n" not in text and b"\0" not in text, "an argument went around the encoder"
+            if literal is None:
+                self.stream.write(head, text)
+            elif non_synchronising:
+                self.stream.write(head, text[:-1], b"+}\r\n", literal)
+            else:
+                self.stream.write(head, text, b"\r\n")
+                if not self.await_continuation(tag):
+                    return tag
+                self.stream.write(literal)
+            head = b""
+        self.stream.write(b"\r\n")
+        return tag
+
     def run(self, command: bytes, phase: str = "any") -> Answer:
         """Sends, waits, returns the answer if it is OK; else raises what `refusal` says."""
-        assert self.owner is None, f"{self.owner} is not read to its end"
+        self.must_be_free()
         started = time.monotonic()
         return self.expect_ok(self.finish(self.send(command), started=started), phase)
 
@@ -134,11 +156,16 @@ class Channel:
             raise self.refusal(answer.tagged, phase)
         return answer
 
+    def must_be_free(self) -> None:
+        assert self.owner is None, f"{self.owner} is not read to its end"
+
     # -- reading ---------------------------------------------------------------------------------------------------------------
 
-    def finish(self, tag: bytes, *, started: float | None = None, seconds: float | None = None) -> Answer:
-        """Reads until `tag` is answered. `started` makes the first response count for the round trip time."""
-        self.stream.limit(seconds or self.timeouts.command)
+    def finish(self, tag: bytes, *, started: float | None = None, seconds: float | None = None, patience: float = 0.0) -> Answer:
+        """Reads until `tag` is answered. `started` makes the first response count for the round trip time; `patience` are seconds that the
+        server may be silent beyond the usual."""
+        self.stream.limit((seconds or self.timeouts.command) + patience)
+        self.stream.idle = self.timeouts.idle + patience
         untagged: list[Untagged] = []
         octets = 0
         while True:
@@ -146,6 +173,7 @@ class Channel:
             if tagged is not None:
                 del self._answers[tag]
                 self.stream.limit(None)
+                self.stream.idle = self.timeouts.idle
                 return Answer(tagged, untagged)
             response = self.read()
             if started is not None:
@@ -248,13 +276,11 @@ class Channel:
         """What a NO or BAD means. In the phases "fetch" and "append" it is one message's fault unless the words say otherwise."""
         text = tagged.text.text
         words = decode_reply(text)
-        found = classify(words, phase=phase, provider=self.provider, family=self.family)
-        causes = found.causes or (Cause.UNKNOWN,)
-        wait = found.retry_after
-        throttle = _THROTTLE.search(text)
-        if throttle is not None:
-            causes = (Cause.THROTTLED,)
-            wait = int(throttle[1]) / 1000 if throttle[1] else wait
+        causes, wait = self._meaning(words, text, phase)
+        if phase == "append" and tagged.text.code == b"TRYCREATE":  # RFC 3501 §7.1: the folder, not the message; not the server's will
+            error = Refused(Cause.X_FOLDER, side=self.side, server_text=words)
+            error.uids = tuple(uids)
+            return error
         kind: type[EngineError] = Refused
         if causes[0] in WAITING:
             kind = Throttled
@@ -262,19 +288,23 @@ class Channel:
             kind = MessageRefused
             if causes[0] is Cause.UNKNOWN:
                 causes = (Cause.X_ITEM,)
-        error = kind(self._cause(causes[0]), side=self.side, server_text=words, causes=tuple(map(self._cause, causes)), retry_after=wait)
-        error.uids = tuple(uids)
-        return error
+        refused = kind(self._cause(causes[0]), side=self.side, server_text=words, causes=tuple(map(self._cause, causes)), retry_after=wait)
+        refused.uids = tuple(uids)
+        return refused
 
-    def said_bye(self, text: bytes, phase: str = "any") -> ConnectionBroken:
+    def _meaning(self, words: str, text: bytes, phase: str) -> tuple[tuple[Cause, ...], float | None]:
+        """Causes, likeliest first, and seconds to wait."""
+        found = classify(words, phase=phase, provider=self.provider, family=self.family, id_sent=self.id_sent)
+        throttle = _THROTTLE.search(text)
+        if throttle is None:
+            return found.causes or (Cause.UNKNOWN,), found.retry_after
+        return (Cause.THROTTLED,), int(throttle[1]) / 1000 if throttle[1] else found.retry_after
+
+    def said_bye(self, text: bytes) -> ConnectionBroken:
         """The server ends the session: closes, and gives the exception to raise."""
         words = decode_reply(text)
-        found = classify(words, phase=phase, provider=self.provider, family=self.family)
-        causes = tuple(cause for cause in found.causes if cause is not Cause.UNKNOWN) or (Cause.SERVER_BUSY,)
-        wait = found.retry_after
-        throttle = _THROTTLE.search(text)
-        if throttle is not None:
-            causes, wait = (Cause.THROTTLED,), int(throttle[1]) / 1000 if throttle[1] else wait
+        found, wait = self._meaning(words, text, self.phase)
+        causes = tuple(cause for cause in found if cause is not Cause.UNKNOWN) or (Cause.SERVER_BUSY,)
         self.stream.close()
         return ConnectionBroken(self._cause(causes[0]), side=self.side, server_text=words, detail="the server ended the session",
                                 causes=tuple(map(self._cause, causes)), retry_after=wait)

@@ -8,12 +8,16 @@ all; here it never sees one that holds a secret); refusals are our exceptions, n
 from __future__ import annotations
 
 import imaplib
+import time
 from collections.abc import Sequence
 
 from imapclient import IMAPClient
 
 from engine.imap.channel import Answer, Channel
 from engine.wire import encoder
+from engine.wire.decoder import StatusText
+
+FAREWELL = 5.0  # seconds for LOGOUT
 
 _PHASES = {"SELECT": "select", "EXAMINE": "select", "STATUS": "select", "LIST": "select", "XLIST": "select"}
 _CODES_AS_UNTAGGED = frozenset((b"UIDVALIDITY", b"UIDNEXT", b"PERMANENTFLAGS", b"READ-ONLY", b"READ-WRITE", b"HIGHESTMODSEQ", b"CAPABILITY",
@@ -46,8 +50,10 @@ class _Imap4(imaplib.IMAP4):
         return self.channel.send(b" ".join(words))
 
     def _command_complete(self, name: str, tag: bytes) -> tuple[str, list[bytes]]:
-        answer = self.channel.finish(tag)
+        answer = self.channel.finish(tag, started=time.monotonic(), seconds=FAREWELL if name == "LOGOUT" else None)
         self.remember(answer)
+        if name == "LOGOUT":
+            return "BYE", [answer.tagged.text.text]  # what IMAPClient looks for
         if answer.tagged.status != b"OK":
             raise self.channel.refusal(answer.tagged, _PHASES.get(name, "any"))
         return "OK", [answer.tagged.text.text]
@@ -67,14 +73,12 @@ class _Imap4(imaplib.IMAP4):
         self.untagged_responses.setdefault(kind.decode("ascii"), []).append(text)
 
     def _keep_code(self, text: bytes) -> None:
-        from engine.wire.decoder import StatusText
-
         status = StatusText.of(text)
         if status.code in _CODES_AS_UNTAGGED:
             self._keep(status.code, status.arguments)
 
     def _simple_command(self, name: str, *args: str | bytes | None) -> tuple[str, list[bytes]]:
-        assert self.channel.owner is None, f"{self.channel.owner} is not read to its end"
+        self.channel.must_be_free()
         return self._command_complete(name, self._command(name, *args))
 
 
@@ -104,6 +108,10 @@ class Client(IMAPClient):  # type: ignore[misc]  # IMAPClient has no types
 
     def remember(self, answer: Answer) -> None:
         self._imap.remember(answer)
+
+    def volunteered(self, text: bytes) -> None:
+        """A greeting's text, which may bring the capabilities."""
+        self._imap._keep_code(text)
 
     def logged_in(self) -> None:
         self._imap.state = "AUTH"

@@ -2,22 +2,24 @@
 
 Owns: buffering, waiting, byte counters, the switch to TLS, closing.
 Must not: know a protocol beyond "lines end in LF".
-Always: one thread uses it; every wait ends (the rolling idle limit is refreshed by real octets only, and a budget set by
-`limit()` bounds the sum of waits: Tencent keeps sockets open in silence, facts, engine §5.2); while a write waits, what the peer says
-meanwhile is read, so two full buffers never wait for each other; at a switch to TLS nothing may be buffered (RFC 9051 §11.1,
-CVE-2021-38371); a lost or silent peer is a ConnectionBroken and leaves the stream closed.
+Always: one thread uses it (`close` alone may come from another, and wakes it); every wait ends (the rolling idle limit is refreshed by
+real octets only, and a budget set by `limit()` bounds the sum of waits: Tencent keeps sockets open in silence, facts, engine §5.2); while
+a write waits, what the peer says meanwhile is read, so two full buffers never wait for each other; at a switch to TLS nothing may be
+buffered (RFC 9051 §11.1, CVE-2021-38371); a lost or silent peer is a ConnectionBroken and leaves the stream closed.
 """
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.causes import Cause, Side
+from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused
 
 CHUNK = 256 * 1024
@@ -45,6 +47,7 @@ class Stream:
         self._buffer = b""
         self._position = 0
         self._poll = select.poll()
+        self._lock = threading.RLock()  # held around each use of the transport: `close` may come from another thread
         self._budget: float | None = None
         self.side = side
         self.idle = idle
@@ -61,7 +64,7 @@ class Stream:
     def broken(self, detail: str, cause: Cause = Cause.DNS_CONNECT) -> ConnectionBroken:
         """Closes, and gives the exception to raise."""
         self.close()
-        return ConnectionBroken(cause, side=self.side, detail=detail)
+        return ConnectionBroken(at_destination(cause) if self.side is Side.DESTINATION else cause, side=self.side, detail=detail)
 
     def _wait(self, events: int, silent_since: float) -> None:
         """Until the socket is ready; ConnectionBroken when the peer has been silent too long or the budget is spent."""
@@ -90,10 +93,14 @@ class Stream:
 
     def _receive(self, size: int) -> bytes:
         """At least one octet from the transport."""
-        if self.closed:
-            raise self.broken("the connection is closed")
+        with self._lock:
+            return self._receive_locked(size)
+
+    def _receive_locked(self, size: int) -> bytes:
         since = time.monotonic()
         while True:
+            if self.closed:
+                raise self.broken("the connection is closed")
             try:
                 data = self._transport.recv(size)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -203,11 +210,14 @@ class Stream:
             self._send(small[0] if len(small) == 1 else b"".join(small))
 
     def _send(self, data: bytes | memoryview) -> None:
-        if self.closed:
-            raise self.broken("the connection is closed")
-        view = memoryview(data)
+        with self._lock:
+            self._send_locked(memoryview(data))
+
+    def _send_locked(self, view: memoryview) -> None:
         since = time.monotonic()
         while view:
+            if self.closed:
+                raise self.broken("the connection is closed")
             try:
                 # TLS has to be offered the same octets again after "want write", so a piece is cut only where one was taken.
                 sent = self._transport.send(view[:CHUNK])
@@ -260,7 +270,8 @@ class Stream:
         since = time.monotonic()
         while True:
             try:
-                wrapped.do_handshake()
+                with self._lock:
+                    wrapped.do_handshake()
                 break
             except ssl.SSLWantReadError:
                 self._wait(select.POLLIN, since)
@@ -286,16 +297,21 @@ class Stream:
     def release(self) -> Transport:
         """Hands the transport to somebody else; nothing may be buffered. The stream is closed, the transport is not."""
         assert not self.buffered and not self.closed
-        self.closed = True
+        self.closed = True  # for this stream only
         return self._transport
 
     def close(self) -> None:
-        """At once, without a farewell; safe to call again."""
-        if not self.closed:
-            self.closed = True
-            with contextlib.suppress(OSError):
-                self._transport.close()
-        self._buffer, self._position = b"", 0
+        """At once, without a farewell; safe to call again, and from another thread: who waits there gets ConnectionBroken."""
+        if self.closed:
+            return
+        self.closed = True
+        with contextlib.suppress(OSError, ValueError):
+            # The socket itself, past TLS, which would forget its keys: whoever waits on it wakes up.
+            waker = socket.socket(fileno=os.dup(self._transport.fileno()))
+            with waker:
+                waker.shutdown(socket.SHUT_RDWR)
+        with self._lock, contextlib.suppress(OSError):
+            self._transport.close()
 
 
 def _reason(error: OSError) -> str:

@@ -1,0 +1,137 @@
+"""What a server says about its folders, as values: LIST, STATUS, EXAMINE, NAMESPACE, QUOTA answers.
+
+Pure: responses in, dataclasses out. Names stay the exact octets of the wire (as text); the display name is for people.
+Must not: drop a folder it cannot decode; raise anything but ProtocolError.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from engine.imap.channel import Untagged
+from engine.wire import utf7
+from engine.wire.decoder import Value, number, pairs
+from engine.wire.encoder import wire_name
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """`name` is the wire name (modified UTF-7; raw octets of a server that does not encode stand as U+0080 to U+00FF). `attributes` are
+    lower case with their backslash. `separator` None: the server has no hierarchy here."""
+
+    name: str
+    display: str
+    separator: str | None
+    attributes: frozenset[str]
+
+    @property
+    def selectable(self) -> bool:
+        return self.attributes.isdisjoint((r"\noselect", r"\nonexistent"))
+
+
+@dataclass(frozen=True)
+class FolderStatus:
+    """`size` in octets where the server tells it (STATUS=SIZE, RFC 8438)."""
+
+    messages: int
+    uidnext: int | None
+    uidvalidity: int
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """`permanent_flags` None: not known. An EXAMINE's empty list says only that the folder is open read-only (RFC 3501 §7.1)."""
+
+    messages: int
+    uidnext: int | None
+    uidvalidity: int
+    permanent_flags: tuple[str, ...] | None
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Octets."""
+
+    used: int
+    limit: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.used)
+
+
+def folder(response: Untagged) -> RemoteFolder | None:
+    """One LIST or XLIST response: attributes, separator, name, and further data that LIST-EXTENDED may add. None: unreadable."""
+    values = response.values()
+    if len(values) < 3 or not isinstance(values[0], list | None):
+        return None
+    attributes = frozenset(v.decode("latin-1").lower() for v in values[0] or () if isinstance(v, bytes))
+    separator = values[1].decode("latin-1") if isinstance(values[1], bytes) and values[1] else None
+    name = b"NIL" if values[2] is None else values[2]  # a folder may be called NIL
+    if not isinstance(name, bytes) or not name:
+        return None
+    wire = wire_name(name)
+    if wire.upper() == "INBOX" or r"\inbox" in attributes:  # XLIST gives INBOX a name in the mailbox's language
+        wire = "INBOX"
+    return RemoteFolder(wire, utf7.decode(wire), separator, attributes)
+
+
+def merged(responses: Iterable[Untagged]) -> list[RemoteFolder]:
+    """Folders in the server's order, each once, with the attributes of all its mentions (LIST and XLIST; duplicates are a known quirk)."""
+    found: dict[str, RemoteFolder] = {}
+    for response in responses:
+        one = folder(response)
+        if one is None:
+            continue
+        before = found.get(one.name)
+        if before is not None:
+            one = replace(before, attributes=before.attributes | one.attributes, separator=before.separator or one.separator)
+        found[one.name] = one
+    return list(found.values())
+
+
+def same_folder(one: str, other: str) -> bool:
+    """INBOX is the same in any case, every other name is exact (RFC 3501 §5.1)."""
+    return one == other or (one.upper() == "INBOX" == other.upper())
+
+
+def status(response: Untagged) -> tuple[str, FolderStatus] | None:
+    """One STATUS response: the folder's wire name and what was told. None: it told no message count."""
+    values = response.values()
+    if len(values) < 2 or not isinstance(values[0], bytes):
+        return None
+    told = pairs(values[-1])
+    messages = number(told.get(b"MESSAGES"))
+    if messages is None:
+        return None
+    uidnext = number(told.get(b"UIDNEXT")) or None  # 0 and absent: the server does not tell
+    return wire_name(values[0]), FolderStatus(messages, uidnext, number(told.get(b"UIDVALIDITY")) or 0, number(told.get(b"SIZE")))
+
+
+def personal_namespace(response: Untagged) -> tuple[str, str | None] | None:
+    """(prefix as wire name, separator) of the first personal namespace (RFC 2342); None when there is none."""
+    values = response.values()
+    first: Value = values[0] if values else None
+    while isinstance(first, list) and first and isinstance(first[0], list):
+        first = first[0]
+    if not isinstance(first, list) or not first or not isinstance(first[0], bytes):
+        return None
+    separator = first[1] if len(first) > 1 else None
+    return wire_name(first[0]), separator.decode("latin-1") if isinstance(separator, bytes) and separator else None
+
+
+def storage_quota(responses: Iterable[Untagged]) -> Quota | None:
+    """The tightest STORAGE resource of all roots (RFC 2087 counts units of 1,024 octets)."""
+    found: list[Quota] = []
+    for response in responses:
+        values = response.values()
+        resources = values[-1] if values else None
+        if not isinstance(resources, list):
+            continue
+        for index in range(0, len(resources) - 2, 3):
+            name, used, limit = resources[index], number(resources[index + 1]), number(resources[index + 2])
+            if isinstance(name, bytes) and name.upper() == b"STORAGE" and used is not None and limit:
+                found.append(Quota(used * 1024, limit * 1024))
+    return min(found, key=lambda quota: quota.free, default=None)

@@ -1,0 +1,260 @@
+"""A logged-in IMAP session: folders, counts, quota. Message octets are fetch.py's and append.py's, on the same connection.
+
+Must not: open a folder of the source other than by EXAMINE, expunge anything there, send SEARCH (broken at Tencent and Alibaba:
+facts, engine §5.2), run a command while a stream of bodies is being read.
+Always: used by one thread at a time (`close` may come from another); folder names are wire names; one that cannot be written on the
+wire is a Refused(X_NAME), never a line.
+"""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from engine.causes import Cause, Side
+from engine.endpoint import Account, Route
+from engine.errors import EngineError, Refused, Throttled
+from engine.imap import folders
+from engine.imap.channel import Answer, Channel, Timeouts
+from engine.imap.client import Client
+from engine.imap.folders import FolderStatus, Quota, RemoteFolder, Selected
+from engine.imap.opening import OnStep, Opening
+from engine.providers.catalogue import provider as provider_data
+from engine.providers.provider import Limits, Quirk
+from engine.wire import encoder
+
+__all__ = ["FolderStatus", "Quota", "RemoteFolder", "Selected", "Session", "Timeouts"]
+
+_STATUS_AT_ONCE = 100  # STATUS commands sent before their answers are read
+_DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Session:
+    """Made by `Session.open`. `capabilities` are upper case; `append_limit` in octets (RFC 7889), None: not told; `family` is the kind
+    of server that its greeting shows (catalogue: coremail, tencent, …)."""
+
+    def __init__(self, channel: Channel, client: Client, *, greeting: str, capabilities: frozenset[str]) -> None:
+        self.channel = channel
+        self.side = channel.side
+        self.greeting = greeting
+        self.capabilities = capabilities
+        self.family = channel.family
+        self.provider = channel.provider
+        self._client = client
+        self._selected: str | None = None
+        self._written_to = False  # the selected folder is open for writing
+        limits = [word[12:] for word in capabilities if word.startswith("APPENDLIMIT=")]
+        self.append_limit = int(limits[0]) if limits and limits[0].isdigit() and len(limits[0]) < 20 else None
+
+    @classmethod
+    def open(cls, account: Account, route: Route, *, side: Side, on_step: OnStep | None = None,
+             timeouts: Timeouts = _DEFAULT_TIMEOUTS) -> Session:
+        """Connects and logs in, with LOGIN on the wire once at most. `on_step` is told NAME, CONNECT, TLS and LOGIN as they begin and end.
+        Raises Refused, Throttled, ConnectionBroken, ProtocolError, or EngineError(ADDRESS_REFUSED); nothing stays open then."""
+        opening = Opening(account, route, side, on_step, timeouts)
+        opening.open()
+        return cls(opening.channel, opening.client, greeting=opening.greeting, capabilities=opening.capabilities)
+
+    @property
+    def rtt(self) -> float:
+        """Seconds of the quickest round trip seen."""
+        return self.channel.rtt
+
+    @property
+    def limits(self) -> Limits:
+        """What we hold ourselves to at this provider."""
+        return provider_data(self.provider or self.family).limits
+
+    @property
+    def bytes_in(self) -> int:
+        return self.channel.stream.bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        return self.channel.stream.bytes_out
+
+    def take_throttle(self) -> Throttled | None:
+        """A notice to slow down that came inside a successful answer, since this was asked before. `retry_after` as stated."""
+        return self.channel.take_throttle()
+
+    # -- folders ---------------------------------------------------------------------------------------------------------------
+
+    def _mailbox(self, name: str) -> bytes:
+        try:
+            return encoder.mailbox(name)
+        except encoder.EncodeError as error:
+            raise Refused(Cause.X_NAME, side=self.side, detail=str(error)) from None
+
+    def namespace_prefix(self) -> tuple[str, str | None]:
+        """(prefix that every personal folder bears, as wire name; hierarchy separator)."""
+        if "NAMESPACE" in self.capabilities:
+            for response in self.channel.run(b"NAMESPACE").of_kind(b"NAMESPACE"):
+                found = folders.personal_namespace(response)
+                if found is not None:
+                    return found
+        for response in self.channel.run(b'LIST "" ""').of_kind(b"LIST"):
+            values = response.values()
+            if len(values) > 1 and isinstance(values[1], bytes) and values[1]:
+                return "", values[1].decode("latin-1")
+        return "", None
+
+    def list_folders(self) -> list[RemoteFolder]:
+        """Every folder, once, in the server's order, with roles from SPECIAL-USE (RFC 6154) or XLIST where the server has them."""
+        command = b'LIST "" "*"'
+        if "SPECIAL-USE" in self.capabilities and "LIST-EXTENDED" in self.capabilities:
+            command += b" RETURN (SPECIAL-USE)"
+        answer = self.channel.run(command, "select")
+        responses = answer.of_kind(b"LIST")
+        if "XLIST" in self.capabilities and "SPECIAL-USE" not in self.capabilities:
+            # Tencent's LIST shows no roles; its XLIST does (facts, engine §5.0). The set of folders stays LIST's and XLIST's together.
+            with contextlib.suppress(Refused):
+                responses += self.channel.run(b'XLIST "" "*"', "select").of_kind(b"XLIST")
+        return folders.merged(responses)
+
+    def _status_items(self) -> bytes:
+        size = not self.capabilities.isdisjoint(("STATUS=SIZE", "IMAP4REV2"))
+        return b"(MESSAGES UIDNEXT UIDVALIDITY SIZE)" if size else b"(MESSAGES UIDNEXT UIDVALIDITY)"
+
+    def status(self, name: str) -> FolderStatus:
+        """Raises Refused when the server does not know the folder."""
+        answer = self.channel.run(b"STATUS %s %s" % (self._mailbox(name), self._status_items()), "select")
+        found = self._status_in(answer, name)
+        if found is None:
+            raise self.channel.misbehaved("STATUS was answered without the counts")
+        return found
+
+    def _status_in(self, answer: Answer, name: str) -> FolderStatus | None:
+        told = [one for response in answer.of_kind(b"STATUS") if (one := folders.status(response)) is not None]
+        exact = [counts for said, counts in told if folders.same_folder(said, name)]
+        if exact:
+            return exact[-1]
+        return told[-1][1] if len(told) == 1 else None  # the server spells the name another way
+
+    def statuses(self, names: Sequence[str]) -> dict[str, FolderStatus]:
+        """Counts of many folders in few round trips: LIST-STATUS (RFC 5819) or pipelined STATUS. A folder whose STATUS is refused is
+        left out; `status` tells why. Raises Throttled when the server asks to wait."""
+        wanted = list(dict.fromkeys(names))
+        found: dict[str, FolderStatus] = {}
+        if "LIST-STATUS" in self.capabilities and len(wanted) > 2:
+            answer = self.channel.run(b'LIST "" "*" RETURN (STATUS %s)' % self._status_items(), "select")
+            told = dict(one for response in answer.of_kind(b"STATUS") if (one := folders.status(response)) is not None)
+            if "Inbox" in told or "inbox" in told:
+                told.setdefault("INBOX", told.get("Inbox") or told["inbox"])
+            found = {name: told[name] for name in wanted if name in told}
+        missing = [name for name in wanted if name not in found]
+        for at in range(0, len(missing), _STATUS_AT_ONCE):
+            found.update(self._pipelined_statuses(missing[at : at + _STATUS_AT_ONCE]))
+        return found
+
+    def _pipelined_statuses(self, names: Sequence[str]) -> dict[str, FolderStatus]:
+        self.channel.must_be_free()
+        items = self._status_items()
+        sent = [(name, self.channel.send(b"STATUS %s %s" % (self._mailbox(name), items))) for name in names]
+        found: dict[str, FolderStatus] = {}
+        throttled: EngineError | None = None
+        for name, tag in sent:
+            answer = self.channel.finish(tag)
+            counts = self._status_in(answer, name) if answer.tagged.status == b"OK" else None
+            if counts is not None:
+                found[name] = counts
+            elif answer.tagged.status != b"OK":
+                refused = self.channel.refusal(answer.tagged, "select")
+                throttled = throttled or (refused if isinstance(refused, Throttled) else None)
+        if throttled is not None:
+            raise throttled
+        return found
+
+    def examine(self, name: str) -> Selected:
+        """Opens a folder read-only. Nothing in it changes, \\Recent neither (RFC 3501 §6.3.2)."""
+        self._mailbox(name)
+        self._selected, self._written_to = None, False
+        try:
+            told = self._client.select_folder(name, readonly=True)
+            messages = int(told.get(b"EXISTS", 0))
+            uidvalidity = int(told.get(b"UIDVALIDITY", 0))
+            uidnext = int(told[b"UIDNEXT"]) if told.get(b"UIDNEXT") else None
+            flags = told.get(b"PERMANENTFLAGS")
+            permanent = tuple(str(flag, "latin-1") for flag in flags) if flags else None
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise self.channel.misbehaved("EXAMINE was answered with something unreadable") from None
+        self._selected = name
+        if not uidvalidity:
+            uidvalidity = self.status(name).uidvalidity
+        return Selected(messages, uidnext, uidvalidity, permanent, True)
+
+    def create(self, name: str) -> None:
+        """Success too when the folder is there already, whatever words the server has for it."""
+        wire = self._mailbox(name)
+        try:
+            self._client.create_folder(name)
+        except Refused as error:
+            if "[ALREADYEXISTS]" in error.server_text.upper() or self._exists(name, wire):  # RFC 5530 §3
+                return
+            raise
+
+    def _exists(self, name: str, wire: bytes) -> bool:
+        listed = [folders.folder(response) for response in self.channel.run(b'LIST "" ' + wire, "select").of_kind(b"LIST")]
+        return any(one is not None and one.selectable and folders.same_folder(one.name, name) for one in listed)
+
+    def subscribe(self, name: str) -> None:
+        self._mailbox(name)
+        self._client.subscribe_folder(name)
+
+    def quota(self) -> Quota | None:
+        """The storage quota of the mailbox (RFC 2087); None: not offered, not limited, or not told."""
+        if "QUOTA" not in self.capabilities:
+            return None
+        with contextlib.suppress(Refused):
+            return folders.storage_quota(self.channel.run(b'GETQUOTAROOT "INBOX"').of_kind(b"QUOTA"))
+        return None
+
+    # -- keeping and ending ------------------------------------------------------------------------------------------------------
+
+    def noop(self) -> None:
+        """Keeps the session alive: NOOP, or STATUS where the idle timer runs on through NOOP (facts: Coremail)."""
+        if Quirk.NOOP_KEEPS_NOT_ALIVE in provider_data(self.provider or self.family).quirks:
+            self.channel.run(b'STATUS "INBOX" (MESSAGES)', "select")
+        else:
+            self.channel.run(b"NOOP")
+
+    def unselect(self) -> None:
+        """Closes the folder without expunging: UNSELECT (RFC 3691), or CLOSE, which expunges nothing of an EXAMINEd folder."""
+        if self._selected is None:
+            return
+        if "UNSELECT" in self.capabilities:
+            self._client.unselect_folder()
+        elif self._written_to:
+            self.examine(self._selected)
+            self._client.close_folder()
+        else:
+            self._client.close_folder()
+        self._selected, self._written_to = None, False
+
+    def uid_expunge(self, name: str, uids: Sequence[int]) -> None:
+        """Removes exactly these messages of a destination folder (UIDPLUS, RFC 4315 §2.1): our own surplus copies, nothing else."""
+        assert self.side is Side.DESTINATION, "nothing is ever removed at a source"
+        assert "UIDPLUS" in self.capabilities, "without UIDPLUS an EXPUNGE would take more than these"
+        self._selected, self._written_to = name, True
+        self.channel.run(b"SELECT " + self._mailbox(name), "select")
+        try:
+            for uid_set in encoder.uid_sets(uids, self.command_bytes):
+                self.channel.run(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % uid_set)
+                self.channel.run(b"UID EXPUNGE " + uid_set)
+        finally:
+            if not self.channel.stream.closed:
+                self.unselect()
+
+    @property
+    def command_bytes(self) -> int:
+        """Longest UID set that is sent in one command."""
+        return min(8000, self.limits.command_bytes or 8000) - 120
+
+    def logout(self) -> None:
+        """A short farewell; never raises."""
+        if self.channel.owner is None and not self.channel.stream.closed:
+            with contextlib.suppress(EngineError):
+                self._client.logout()
+        self.close()
+
+    def close(self) -> None:
+        """At once, from any thread."""
+        self.channel.stream.close()
