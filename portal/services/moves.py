@@ -1,4 +1,4 @@
-"""What people do to a move: start, pause, resume, relaunch.
+"""What people do to a move (start, pause, resume, relaunch), and what became of it, row by row.
 
 Must not: run anything, or touch what a worker writes (portal/services/leases.py). Always: a change of state is one compare-and-set
 UPDATE, so that of two people who press at once one does it and the other is told; each start and relaunch is a new Attempt; a move
@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Words
-from portal.models import Attempt, CheckState, Move, MoveState, Person, now
+from portal.models import Attempt, CheckState, LedgerFolder, Move, MoveState, Person, SetAside, now
 from portal.services.checks import latest_check, secret_since
 from portal.services.common import (
     Actor,
@@ -54,6 +54,18 @@ class Relaunched:
 
     done: list[Move] = field(default_factory=list)
     refused: list[tuple[Move, Words]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SetAsideItem:
+    """A message that was not moved: `folder` as people write it, `size` in octets, `reason` a Cause, `server_text` redacted."""
+
+    folder: str
+    uid: int
+    reason: str
+    server_text: str
+    size: int
+    internal_date: str
 
 
 @one_transaction
@@ -194,3 +206,27 @@ def _refuse_without_secrets(session: Session, move: Move) -> None:
     if not secret_since(session, move.person, cause, stopped_at):
         raise SecretMissing(DESTINATION_SECRET if cause is Cause.DESTINATION_LOGIN else SOURCE_SECRET,
                             refused=cause is not Cause.SECRET_MISSING)
+
+
+# --- what became of it ----------------------------------------------------------------------------------------------------
+
+
+def folder_rows(session: Session, move: Move) -> list[LedgerFolder]:
+    """In the order in which the folders are moved."""
+    return list(session.scalars(select(LedgerFolder).where(LedgerFolder.move_id == move.id).order_by(LedgerFolder.id)))
+
+
+def set_aside_rows(session: Session, move: Move) -> list[SetAsideItem]:
+    """Every message that was set aside, by folder and UID."""
+    rows = session.execute(select(SetAside, LedgerFolder).join(LedgerFolder, SetAside.folder_id == LedgerFolder.id)
+                           .where(LedgerFolder.move_id == move.id).order_by(LedgerFolder.id, SetAside.uid))
+    return [SetAsideItem(folder.source_display or folder.source, row.uid, row.reason, row.server_text, row.size, row.internal_date)
+            for row, folder in rows]
+
+
+def ahead(session: Session, move: Move) -> int:
+    """How many moves were queued before this one and still wait for a worker."""
+    if move.queued_at is None:
+        return 0
+    return session.scalar(select(func.count()).select_from(Move).where(
+        Move.state == MoveState.QUEUED, Move.queued_at < move.queued_at)) or 0

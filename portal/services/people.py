@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from config import MAIL_PORTS, PortRange
@@ -24,13 +24,14 @@ from portal.services.common import (
     ServiceError,
     WrongState,
     audit,
+    changed_rows,
     one_transaction,
     refuse_if_over,
 )
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET, as_typed, destroy_credentials, find_credential, store_secret
 from portal.services.endpoints import checked_host, checked_login, checked_port, checked_provider, provider_of, source_endpoint
 
-RUNNING = (MoveState.QUEUED, MoveState.MOVING)
+RUNNING = (MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING)
 _ADDRESS = re.compile(r"[^\s@\"(),:;<>\[\\\]\x00-\x1f\x7f]{1,64}@(?=.{1,253}$)([^\W_]([\w-]{0,62}))(\.[^\W_]([\w-]{0,62}))*")
 
 
@@ -112,8 +113,8 @@ def choose_provider(session: Session, actor: Actor, person: Person, provider_key
     audit(session, actor, "choose.provider", person, project_id=person.project_id, provider=key, host=host, port=person.source_port)
     if _server(person) != before:
         destroy_credentials(session, actor, Owner.PERSON, person.id, [SOURCE_SECRET], reason="other server")
-        if person.move.state is MoveState.READY:
-            person.move.state = MoveState.INVITED
+        changed_rows(session, update(Move).where(Move.id == person.move.id, Move.state == MoveState.READY)
+                     .values(state=MoveState.INVITED))
 
 
 def _server(person: Person) -> str:

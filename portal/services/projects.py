@@ -106,7 +106,11 @@ def change_source(session: Session, actor: Actor, project: Project, provider: st
     if server is not None:
         server = _checked(server, "source", allowed_ports)
     new = server or usual
-    moved = (project.source_host, project.source_port, project.provider) != (new.host, new.port, key)
+    before = (project.provider, project.source_host, project.source_port, project.source_security, project.source_ca_pem,
+              project.source_pinned_sha256)
+    if before == (key, new.host, new.port, new.security, new.ca_pem, new.pinned_sha256):
+        return project
+    moved = before[:3] != (key, new.host, new.port)
     audit(session, actor, "change.source", project, project_id=project.id, was=f"{project.source_host}:{project.source_port}",
           provider=key, **_shown(new))
     project.provider = key
@@ -127,7 +131,11 @@ def change_destination(session: Session, actor: Actor, project: Project, server:
     if set(_TEMPLATE_FIELD.findall(template)) - {"{address}", "{local}"} or not template.isprintable() or len(template) > 200:
         raise NotUsable("destination_login_template", "登录名里只能用 {address} 和 {local}，例如 {address}*migrator。",
                         "A login name may hold {address} and {local} only, for example {address}*migrator.")
-    moved = (project.destination_host, project.destination_port) != (server.host, server.port)
+    before = (project.destination_host, project.destination_port, project.destination_security, project.destination_ca_pem,
+              project.destination_pinned_sha256, project.destination_login_template)
+    if before == (server.host, server.port, server.security, server.ca_pem, server.pinned_sha256, template):
+        return project
+    moved = before[:2] != (server.host, server.port)
     audit(session, actor, "change.destination", project, project_id=project.id,
           was=f"{project.destination_host}:{project.destination_port}", login_template=template, **_shown(server))
     project.destination_host, project.destination_port, project.destination_security = server.host, server.port, server.security
@@ -179,6 +187,8 @@ def forget_destination_secret(session: Session, actor: Actor, project: Project) 
 def choose_relay(session: Session, actor: Actor, project: Project, relay: Relay | None) -> None:
     """The old server is reached through this relay from the next slice on; None: directly. Raises ProjectClosed."""
     refuse_if_over(project)
+    if project.relay is relay:
+        return
     was = project.relay.name if project.relay else None
     project.relay = relay
     audit(session, actor, "choose.relay", project, project_id=project.id, was=was, relay=relay.name if relay else None)

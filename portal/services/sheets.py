@@ -46,7 +46,9 @@ CHINESE = {
 }
 _FORMULA = "=+-@\t\r\n＝＋－＠"
 SECRETS = (Column.SOURCE_SECRET, Column.DESTINATION_SECRET)
-_LANGUAGES = {"": "", **dict.fromkeys(("zh", "cn", "zh-cn", "中文", "汉语"), "zh"), **dict.fromkeys(("en", "english", "英文", "英语"), "en")}
+_LANGUAGES = {"": "",
+              **dict.fromkeys(("zh", "cn", "zh-cn", "中文", "汉语"), "zh"),
+              **dict.fromkeys(("en", "english", "英文", "英语"), "en")}
 
 _SCIENTIFIC = re.compile(r"[+-]?\d([.,]\d+)?E[+-]?\d+", re.IGNORECASE)     # 1.23457E+17
 _ROUNDED = re.compile(r"\d{15}0+")                                          # a spreadsheet keeps 15 digits of a number
@@ -268,7 +270,7 @@ def _twice(row: SheetRow, old: int | None, new: int | None) -> Problem:
 # --- writing --------------------------------------------------------------------------------------------------------------
 
 
-def harmless(cell: str) -> str:
+def safe_cell(cell: str) -> str:
     """The cell so that no spreadsheet program runs it: a leading = + - @ (of any width), tab or line end gets an apostrophe."""
     return f"'{cell}" if cell.strip() and cell.lstrip(" \u3000")[0] in _FORMULA else cell
 
@@ -278,7 +280,7 @@ def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     for row in rows:
-        writer.writerow([harmless("" if cell is None else str(cell)) for cell in row])
+        writer.writerow([safe_cell("" if cell is None else str(cell)) for cell in row])
     return (LEAD + out.getvalue()).encode()
 
 

@@ -204,6 +204,16 @@ def set_active(session: Session, actor: Actor, staff: Staff, active: bool) -> St
 
 
 @one_transaction
+def choose_language(session: Session, actor: Actor, staff: Staff, language: str) -> None:
+    """What this person reads, zh or en."""
+    if language not in ("zh", "en"):
+        raise NotUsable("language", "只能选中文或英文。", "Choose Chinese or English.")
+    if staff.language != language:
+        staff.language = language
+        audit(session, actor, "choose.language", staff, language=language)
+
+
+@one_transaction
 def end_sessions(session: Session, actor: Actor, staff: Staff) -> None:
     _end_sessions(session, staff)
     audit(session, actor, "end.sessions", staff)
