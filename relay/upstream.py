@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import threading
 from collections.abc import Sequence
@@ -131,7 +132,8 @@ async def _connect(family: socket.AddressFamily, address: str, port: int) -> soc
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (address, port))
-        if sock.getpeername()[:2] != (address, port):
+        peer, peer_port = sock.getpeername()[:2]
+        if (ipaddress.ip_address(peer), peer_port) != (ipaddress.ip_address(address), port):
             raise DialFailed(Answer.PEER_MISMATCH, address)
     except BaseException:
         sock.close()

@@ -13,13 +13,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine.endpoint import Secret
 from relay.tokens import new_token, token_sha256
 from tests.support.certificates import authority
 
@@ -32,7 +35,10 @@ FAR_TOKEN = new_token("worker-4").reveal()
 _sources = itertools.count(1)
 
 _WATCHED = """
-import os, sys
+import os, resource, sys
+files = int(sys.argv.pop(1))
+if files:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 trail = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 def hook(event, arguments):
     if event == "socket.getaddrinfo":
@@ -84,15 +90,13 @@ class Settings:
 
 
 def sha(token: str) -> str:
-    from engine.endpoint import Secret
-
     return token_sha256(Secret(token))
 
 
 class RelayProcess:
     """`python -m relay serve`, watched. `events` are its log lines."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, files: int = 0) -> None:
         self.folder, self.settings = folder, settings
         self.config, self.trail_file = folder / "relay.toml", folder / "trail"
         self.events: list[dict[str, Any]] = []
@@ -101,7 +105,7 @@ class RelayProcess:
         authority().issue().write(folder, "relay")
         self.write(settings)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _WATCHED, str(self.trail_file), "serve", "--config", str(self.config)],
+            [sys.executable, "-c", _WATCHED, str(files), str(self.trail_file), "serve", "--config", str(self.config)],
             cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         threading.Thread(target=self._listen, daemon=True).start()
         ready = self.event("ready")
@@ -154,8 +158,9 @@ class RelayProcess:
 
 
 @contextlib.contextmanager
-def running_relay(folder: Path, settings: Settings) -> Iterator[RelayProcess]:
-    relay = RelayProcess(folder, settings)
+def running_relay(folder: Path, settings: Settings, *, files: int = 0) -> Iterator[RelayProcess]:
+    """`files`: the hard limit of descriptors, 0 for the system's."""
+    relay = RelayProcess(folder, settings, files)
     try:
         yield relay
     finally:
@@ -306,10 +311,6 @@ class Speaking(Counting):
 class Tls(Counting):
     """A TLS server: echoes, or after `FLOOD` sends that many octets and closes."""
 
-    def __init__(self) -> None:
-        self._folder_pair = authority().issue()
-        super().__init__()
-
     def serve(self, sock: socket.socket) -> None:
         with server_context().wrap_socket(sock, server_side=True) as tls:
             while part := tls.recv(65536):
@@ -327,19 +328,12 @@ class Tls(Counting):
             octets -= len(block)
 
 
-_context: list[ssl.SSLContext] = []
-
-
+@cache
 def server_context() -> ssl.SSLContext:
-    if not _context:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            certificate, key = authority().issue().write(Path(folder))
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-        _context.append(context)
-    return _context[0]
+    with tempfile.TemporaryDirectory() as folder:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*authority().issue().write(Path(folder)))
+    return context
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:

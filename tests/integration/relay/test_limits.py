@@ -2,12 +2,18 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
+import struct
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.integration.relay.lab import (
     OTHER_TOKEN,
+    Counting,
+    RelayProcess,
     Settings,
     Tls,
     Upstream,
@@ -101,17 +107,56 @@ def test_the_caps_of_client_upstream_and_relay_answer_429_and_free_themselves(tm
 
 
 def test_a_cap_beyond_the_systems_descriptors_is_refused_at_start(tmp_path: Path) -> None:
-    import resource
-    import subprocess
-    import sys
+    with Tls() as server:
+        settings = Settings([Upstream("echo", server.port)], limits={"max_sessions": 5000})
+        with pytest.raises(AssertionError, match=r"limits\.max_sessions.*LimitNOFILE=10320"):
+            RelayProcess(tmp_path, settings, files=1024)
 
-    from tests.integration.relay.lab import ROOT
-    from tests.support.certificates import authority
 
-    authority().issue().write(tmp_path, "relay")
-    config = tmp_path / "relay.toml"
-    config.write_text(Settings([Upstream("a", 993)], limits={"max_sessions": 5000}).toml())
-    config.chmod(0o600)
-    done = subprocess.run([sys.executable, "-m", "relay", "serve", "--config", str(config)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=30, check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
-    assert done.returncode == 2 and "limits.max_sessions" in done.stderr and "LimitNOFILE" in done.stderr
+def test_no_descriptor_is_lost_however_a_session_ends(tmp_path: Path) -> None:
+    """The process has room for 20 sessions; 300 come and go in six ways, and the next is served."""
+    with Tls() as server, Counting() as closed:
+        closed.close()
+        settings = Settings([Upstream("echo", server.port, extra=NAMED), Upstream("closed", closed.port)],
+                            limits={"max_sessions": 20, "max_unauthenticated": 30, "max_unauthenticated_per_address": 30})
+        with running_relay(tmp_path, settings, files=134) as relay:
+            for number in range(300):
+                way = number % 6
+                if way == 0:
+                    with tunnel(relay, server.target) as tls:
+                        tls.sendall(b"x")
+                        assert tls.recv(1) == b"x"
+                    continue
+                with open_tls(relay) if way == 1 else open_plain(relay) as sock:
+                    if way == 1:
+                        sock.sendall(preface("unlisted.example:993"))
+                        assert read_response(sock).status == 403
+                    elif way == 2:
+                        sock.sendall(preface(closed.target))
+                        assert read_response(sock).status == 502
+                    elif way == 3:
+                        sock.sendall(preface(server.target))  # and away before the answer
+                    elif way == 4:
+                        sock.sendall(preface(server.target))
+                        assert read_response(sock).status == 200
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                    else:
+                        sock.sendall(b"CONN")
+            eventually(lambda: ask(relay, preface(server.target)).status == 200, "it still serves")
+
+
+def test_random_octets_at_every_stage_leave_it_standing(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    with Tls() as server:
+        settings = Settings([Upstream("echo", server.port, extra=NAMED)], limits={"preface_seconds": 1, "hello_seconds": 1})
+        with running_relay(tmp_path, settings) as relay:
+            for number in range(300):
+                with open_plain(relay) if number % 3 else socket.create_connection(("127.0.0.1", relay.port), 10) as sock:
+                    good = preface(server.target) + b"\x16\x03\x01" if number % 2 else b""
+                    with contextlib.suppress(OSError):
+                        sock.sendall(good + chance.randbytes(chance.randrange(1, 3000)))
+            with tunnel(relay, server.target) as tls:
+                tls.sendall(b"x")
+                assert tls.recv(1) == b"x"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,15 @@ def test_imports_stay_within_the_relays_layer() -> None:
                 assert known, f"{file.name} imports {name}"
 
 
-def test_it_runs_on_the_standard_library_alone() -> None:
-    """-I -S: no site-packages at all, as on an egress host with nothing installed."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from relay.__main__ import main; sys.exit(main(['token', 'worker-1']))"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "rt1.worker-1." in done.stdout and "token_sha256" in done.stdout
+def test_it_runs_with_the_documented_files_and_no_package_at_all(tmp_path: Path) -> None:
+    """As on an egress host: -I -S leaves out site-packages, the copied folder is all there is of us."""
+    shutil.copytree(ROOT / "relay", tmp_path / "relay")
+    (tmp_path / "engine").mkdir()
+    shutil.copytree(ROOT / "engine" / "net", tmp_path / "engine" / "net")
+    for name in ("__init__.py", "endpoint.py", "errors.py", "causes.py", "causes.toml"):
+        shutil.copy(ROOT / "engine" / name, tmp_path / "engine" / name)
+    code = (f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from relay.__main__ import main; "
+            "sys.exit(main(['token', 'worker-1', '--json']) or main(['check-config', '--config', 'missing.toml']))")
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2 and "missing.toml: -: " in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert "rt1.worker-1." in done.stdout
