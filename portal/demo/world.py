@@ -43,7 +43,9 @@ ACTOR = Actor("system", "demo")
 RELAY_CLIENT, RELAY_NAME = "demo", "样例中继"
 DIRECT, RELAYED = "样例公司（直接搬）", "样例公司（经中继）"
 PROVIDER = {DIRECT: "qiye163", RELAYED: "m263"}  # whose guidance the pages show; the servers are our own
+WHY_OWN_CA = "样例服务器的证书由样例自己的 CA 签发 · the demo's servers have certificates of the demo's own authority"
 CONTACT = "信息部 李工，分机 8000"
+OWN_CA = "样例服务器用自己的证书机构"  # why the demo servers are exempt from the public roots
 
 
 @dataclass
@@ -147,10 +149,9 @@ def furnish(session: Session, settings: Settings, state: DemoState, mail: MailSe
     relay = _relay(session, state, mail, sealer)
     for name in (DIRECT, RELAYED):
         project = session.scalar(select(Project).where(Project.name == name)) or create_project(session, ACTOR, name, contact=CONTACT)
-        change_source(session, ACTOR, project, PROVIDER[name], Server(HOST, state.ports["old"], ca_pem=mail.ca_pem),
-                      allowed_ports=settings.allowed_ports)
-        change_destination(session, ACTOR, project, Server(HOST, state.ports["new"], ca_pem=mail.ca_pem),
-                           allowed_ports=settings.allowed_ports)
+        old, new = (Server(HOST, state.ports[side], ca_pem=mail.ca_pem, reason=WHY_OWN_CA) for side in ("old", "new"))
+        change_source(session, ACTOR, project, PROVIDER[name], old, allowed_ports=settings.allowed_ports)
+        change_destination(session, ACTOR, project, new, allowed_ports=settings.allowed_ports)
         choose_relay(session, ACTOR, project, relay if name == RELAYED else None)
     for person in PEOPLE:
         _add(session, state, person, sealer)

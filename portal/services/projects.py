@@ -47,13 +47,15 @@ _TEMPLATE_FIELD = re.compile(r"\{[^}]*\}?|\}")
 
 @dataclass(frozen=True)
 class Server:
-    """A server as an admin enters it. `ca_pem` and `pinned_sha256` are the exceptions to TLS verification."""
+    """A server as an admin enters it. `ca_pem` and `pinned_sha256` are the exceptions to TLS verification; a new one needs a
+    `reason`, which goes into the audit."""
 
     host: str
     port: int = 993
     security: str = "tls"
     ca_pem: str | None = None
     pinned_sha256: str | None = None
+    reason: str = ""
 
 
 @one_transaction
@@ -105,6 +107,7 @@ def change_source(session: Session, actor: Actor, project: Project, provider: st
     usual = Server("")
     if server is not None:
         server = _checked(server, "source", allowed_ports)
+        _refuse_unexplained(server, "source", project.source_ca_pem, project.source_pinned_sha256)
     new = server or usual
     before = (project.provider, project.source_host, project.source_port, project.source_security, project.source_ca_pem,
               project.source_pinned_sha256)
@@ -127,6 +130,7 @@ def change_destination(session: Session, actor: Actor, project: Project, server:
     """The new server, and how login names are made there. Raises NotUsable, NotGiven, ProjectClosed."""
     refuse_if_over(project)
     server = _checked(server, "destination", allowed_ports)
+    _refuse_unexplained(server, "destination", project.destination_ca_pem, project.destination_pinned_sha256)
     template = login_template.strip() or "{address}"
     if set(_TEMPLATE_FIELD.findall(template)) - {"{address}", "{local}"} or not template.isprintable() or len(template) > 200:
         raise NotUsable("destination_login_template", "登录名里只能用 {address} 和 {local}，例如 {address}*migrator。",
@@ -154,12 +158,21 @@ def _checked(server: Server, side: str, allowed_ports: tuple[PortRange, ...]) ->
     if pin is not None and not _PIN.fullmatch(pin):
         raise NotUsable(f"{side}_pinned_sha256", "公钥指纹是 64 位十六进制（SHA-256）。", "The pinned key is 64 hex digits (SHA-256).")
     return Server(checked_host(server.host, f"{side}_host"), checked_port(server.port, f"{side}_port", allowed_ports),
-                  checked_security(server.security, f"{side}_security"), checked_ca(server.ca_pem, f"{side}_ca_pem"), pin)
+                  checked_security(server.security, f"{side}_security"), checked_ca(server.ca_pem, f"{side}_ca_pem"), pin,
+                  server.reason.strip()[:300])
+
+
+def _refuse_unexplained(server: Server, side: str, ca_pem: str | None, pinned_sha256: str | None) -> None:
+    """An exception that was not there before says why it is made. Raises NotGiven."""
+    new = (server.ca_pem and server.ca_pem != ca_pem) or (server.pinned_sha256 and server.pinned_sha256 != pinned_sha256)
+    if new and not server.reason:
+        raise NotGiven(f"{side}_reason", "例外会降低连接的保护，请写下原因（会记入操作记录）。",
+                       "An exception weakens the connection's protection: write down why (it goes into the audit).")
 
 
 def _shown(server: Server) -> dict[str, object]:
     return {"host": server.host, "port": server.port, "security": server.security, "own_ca": server.ca_pem is not None,
-            "pinned": server.pinned_sha256}
+            "pinned": server.pinned_sha256, **({"reason": server.reason} if server.ca_pem or server.pinned_sha256 else {})}
 
 
 def _destroy_peoples(session: Session, actor: Actor, project: Project, field: str) -> None:
