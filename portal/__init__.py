@@ -99,6 +99,7 @@ def _name_static_files(app: Flask) -> None:
 def _register_pages(app: Flask) -> None:
     from importlib import import_module
 
+    from portal.employee import live  # noqa: F401  # adds the pages that wait to the same blueprint
     from portal.employee.routes import bp as employee
     from portal.public.routes import bp as public
 

@@ -9,7 +9,8 @@ import logging
 import secrets
 from dataclasses import dataclass
 
-from flask import Flask, render_template, request
+from flask import Flask, g, render_template, request
+from flask_login import AnonymousUserMixin
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -97,6 +98,7 @@ def _answer(code: int, error: Exception) -> tuple[str, int]:
     if code >= 500:
         cause = error.original_exception if isinstance(error, InternalServerError) else error
         log.error("reference %s: %s %s", reference, request.method, request.endpoint, exc_info=cause)
+        g._login_user = AnonymousUserMixin()  # Flask-Login would ask the database, which may be what is broken
     else:
         log.info("reference %s: %d for %s %s", reference, code, request.method, request.endpoint)
     forget_account_language()

@@ -17,7 +17,7 @@ bp = Blueprint("public", __name__)
 
 @bp.get("/")
 def front() -> str:
-    return render_template("public/front.html")
+    return render_template("public/front.html", base_url=services().settings.base_url)
 
 
 @bp.post("/language")

@@ -1,0 +1,101 @@
+"""An employee's visit: from pressing "begin" on the personal link until half an hour of silence.
+
+Owns the cookie: signed, apart from the staff's session, holding the link's id and nothing else. Must not: look at a token after the
+visit has begun. Always: bound to one person; a link that is revoked or expired ends its visits at the next request; a page that asks
+again by itself does not keep a visit alive (reliability: P1).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from flask import Response, after_this_request, current_app, g, render_template, request
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from portal.extensions import services
+from portal.language import prefer
+from portal.models import Link, Move, Person, now
+from portal.services.common import Actor
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_RENEW_AFTER = 30  # seconds
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Whose pages these are."""
+
+    link: Link
+
+    @property
+    def person(self) -> Person:
+        return self.link.person
+
+    @property
+    def move(self) -> Move:
+        return self.link.person.move
+
+    @property
+    def actor(self) -> Actor:
+        return Actor.person(self.person, request.remote_addr or "")
+
+
+def begin_visit(response: Response, link: Link) -> None:
+    settings = services().settings
+    response.set_cookie(_cookie(), _signer().dumps(link.id), max_age=settings.session_minutes * 60, secure=settings.secure_cookies,
+                        httponly=True, samesite="Lax", path="/")
+
+
+def end_visit(response: Response) -> None:
+    response.delete_cookie(_cookie(), secure=services().settings.secure_cookies, httponly=True, samesite="Lax", path="/")
+
+
+def current_visit() -> Visit | None:
+    """Of this request; None when there is none or it is over."""
+    if "visit" not in g:
+        g.visit = _load()
+    return cast("Visit | None", g.visit)
+
+
+def for_visitors(view: View) -> View:
+    """The view gets the visit as its first argument; without one, people are told to open their link again."""
+
+    @wraps(view)
+    def visited(*args: Any, **kwargs: Any) -> Any:
+        visit = current_visit()
+        if visit is None:
+            return render_template("employee/visit_over.html"), 401
+        return view(visit, *args, **kwargs)
+
+    return cast(View, visited)
+
+
+def _load() -> Visit | None:
+    cookie = request.cookies.get(_cookie())
+    if not cookie:
+        return None
+    try:
+        link_id, signed_at = _signer().loads(cookie, max_age=services().settings.session_minutes * 60, return_timestamp=True)
+    except BadSignature:
+        return None
+    link = g.session.get(Link, link_id)
+    if link is None or link.revoked_at is not None or link.expires_at <= now():
+        return None
+    prefer(link.person.language)
+    if "polling" not in g and (now() - signed_at).total_seconds() > _RENEW_AFTER:
+        @after_this_request
+        def renew(response: Response) -> Response:
+            begin_visit(response, link)
+            return response
+    return Visit(link)
+
+
+def _signer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(current_app.config["SECRET_KEY"], salt="banjia employee visit")
+
+
+def _cookie() -> str:
+    return "__Host-banjia-visit" if services().settings.secure_cookies else "banjia-visit"
