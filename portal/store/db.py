@@ -75,17 +75,20 @@ class Database:
 
     def ready(self) -> bool:
         """True when the database answers and its tables are of this version."""
-        with self.engine.connect() as connection:
+        with self.engine.connect().execution_options(**{_BEGIN: "DEFERRED"}) as connection:
             return _revision(connection) == newest_revision()
 
     def forget_deleted(self) -> None:
         """SQLite: empties the write-ahead log, where deleted rows would stand until it is overwritten. Does nothing while
         somebody reads, and nothing on PostgreSQL."""
         if self.engine.dialect.name == "sqlite":
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("PRAGMA busy_timeout = 200")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+            connection = self.engine.raw_connection()  # no transaction: a checkpoint inside one is refused
+            try:
+                cursor = connection.cursor()
+                for pragma in ("busy_timeout = 200", "wal_checkpoint(TRUNCATE)", f"busy_timeout = {BUSY_SECONDS * 1000}"):
+                    cursor.execute(f"PRAGMA {pragma}")
+            finally:
+                connection.close()
 
     def after_fork(self) -> None:
         """In a forked child: forgets the parent's connections without closing them."""
@@ -119,15 +122,15 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def begin_writing(session: Session) -> None:
-    """Makes the session's transaction one that may write. A transaction that has only read ends first, so that everything is
-    read again under the lock; one that already holds changes, or already may write, goes on."""
+    """Makes the session's transaction one that may write. A transaction that has only read ends first, and whatever the session
+    remembers is read again under the lock; one that already holds changes, or already may write, goes on."""
+    if session.new or session.dirty or session.deleted:
+        return
     if session.in_transaction():
-        changed = bool(session.new or session.dirty or session.deleted)
-        options = session.connection().get_execution_options()
-        if changed or options.get(_BEGIN, "IMMEDIATE") == "IMMEDIATE":
+        if session.connection().get_execution_options().get(_BEGIN, "IMMEDIATE") == "IMMEDIATE":
             return
         session.commit()
-        session.expire_all()
+    session.expire_all()
     session.connection(execution_options={_BEGIN: "IMMEDIATE"})
 
 
