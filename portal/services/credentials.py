@@ -86,11 +86,11 @@ def destroy_credentials(session: Session, actor: Actor, owner: Owner, owner_id: 
                         reason: str) -> int:
     """Destroys the owner's secrets (`fields`: only these). `reason` is a word for the event: done, closed, replaced, ended.
     Returns how many there were."""
+    project_id = _project_of(session, owner, owner_id)
     gone = changed_rows(session, _of(owner, owner_id, fields))
     if gone:
-        event = audit(session, actor, "destroy.credentials", reason=reason, count=gone)
+        event = audit(session, actor, "destroy.credentials", project_id=project_id, reason=reason, count=gone)
         event.subject_kind, event.subject_id = owner.value, owner_id
-        event.project_id = _project_of(session, owner, owner_id)
     return gone
 
 
