@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from engine.causes import Words
 from engine.folders.roles import FolderRole, container, is_inbox, name_rank, names, relative_path, role_by_attribute, role_of
+from engine.providers import catalogue
+from engine.providers.provider import Quirk
 from engine.wire import utf7
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ class FolderPlan:
     rung: int = field(default=0, repr=False)                     # how far the ladder of renames was climbed
 
 
+def ignores_case(destination_provider: str | None) -> bool:
+    """Whether "Case" and "case" are one folder at this provider: Exchange and Gmail (facts: engine section 5.1)."""
+    maker = catalogue.provider(destination_provider)
+    return maker.family in ("exchange", "microsoft") or Quirk.LABELS_ARE_FOLDERS in maker.quirks
+
+
 def explain_note(note: str) -> Words:
     """A plan's note in Chinese and English."""
     kind, _, name = note.partition(":")
@@ -69,7 +77,7 @@ def plan_folders(source: Sequence[RemoteFolder], destination: Sequence[RemoteFol
     """The plan of every selectable source folder: INBOX first, then as listed, Gmail's All Mail last.
 
     `provider`: the source's catalogue key. `case_insensitive`: the destination takes "Case" and "case" for one name
-    (Exchange, Gmail). `kept`: source name -> target of an earlier run of the same move; those stay, whatever the destination has
+    (`ignores_case`). `kept`: source name -> target of an earlier run of the same move; those stay, whatever the destination has
     grown since.
     """
     return _Planner(source, destination, source_prefix, destination_prefix, destination_separator, provider, case_insensitive,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.folders.mapping import explain_note, explain_rule, next_name_after_refusal, original_component
+from engine.folders.mapping import explain_note, explain_rule, ignores_case, next_name_after_refusal, original_component
 from engine.folders.roles import FolderRole
 from engine.imap.session import RemoteFolder
 from engine.wire import utf7
@@ -163,6 +163,11 @@ def test_names_that_differ_in_case_only_get_a_number_where_case_does_not_count()
     assert plans["case"].note == "renamed:case"
     existing = planned(listed("PROJECTS"), listed("Projects"), case_insensitive=True)["PROJECTS"]
     assert (existing.target, existing.exists) == ("Projects", True)
+
+
+def test_which_destinations_take_both_cases_for_one_name_is_known() -> None:
+    assert [key for key in ("exchange", "m365", "gws", "coremail", "exmail", "generic", None) if ignores_case(key)] == [
+        "exchange", "m365", "gws"]
 
 
 def test_targets_of_an_earlier_run_stay() -> None:
