@@ -102,6 +102,7 @@ class Channel:
         self.rtt = float("inf")
         self.phase = "greeting"                # what we are doing, for the reply rules: greeting, auth, any
         self.id_sent = False                   # a server that still asks for ID means something else (facts: N01)
+        self.bodies_by_number = False          # UID FETCH was seen to give no bodies, FETCH by number to give them (263)
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # the stream of responses that has the connection for itself
         self._count = 0

@@ -55,7 +55,7 @@ def pin_check(endpoint: Endpoint, side: Side = Side.SOURCE) -> Callable[[bytes],
 
     def check(certificate: bytes) -> None:
         found = spki_sha256(certificate)
-        if not hmac.compare_digest(found, pin.lower().replace(":", "")):
+        if not found or not hmac.compare_digest(found.encode(), pin.lower().replace(":", "").encode()):
             raise Refused(Cause.TLS, side=side, detail=f"the server's key is {found}, not the pinned one")
 
     return check
@@ -94,7 +94,9 @@ def spki_sha256(certificate: bytes) -> str:
             field = end
         for _ in range(5):
             _, _, field = _der(certificate, field)
-        _, _, end = _der(certificate, field)
+        tag, _, end = _der(certificate, field)
+        if tag != 0x30:
+            return ""
     except IndexError:
         return ""
     return hashlib.sha256(certificate[field:end]).hexdigest()
