@@ -97,7 +97,7 @@ class Vault:
         """Raises UnknownKey, NotSealedHere."""
         version, _, rest = sealed.partition(".")
         kid, _, body = rest.partition(".")
-        if version != _VERSION:
+        if version != _VERSION or not body:
             raise NotSealedHere(f"unknown form {version[:8]!r}")
         if kid not in self._keys:
             raise UnknownKey(f"sealed to key {kid[:12]!r}, which is not in the keyring")

@@ -76,6 +76,7 @@ class Company:
             move = session.scalar(select(Move).where(Move.person_id == row.person_id))
             if cause is None and move is not None and move.state is MoveState.INVITED:
                 move.state = MoveState.READY
+        self.session.rollback()  # the next request: another snapshot
         self.session.expire_all()
 
     def ready(self, name: str) -> Person:
@@ -93,6 +94,7 @@ class Company:
                 attempt.ended_at, attempt.outcome, attempt.cause = now(), outcome or "failed", move.cause
             if state is MoveState.DONE:
                 move.finished_at = now()
+        self.session.rollback()  # the next request: another snapshot
         self.session.expire_all()
         return person.move
 
