@@ -78,11 +78,12 @@ def _wipe(settings: Settings) -> None:
 
 def _walk_all(world: World, tell: Callable[[str], None]) -> None:
     direct, relayed, wrong = PEOPLE
+    started = []
     for person in (direct, relayed):
         employee = _arrived(world, person)
         employee.start()
+        started.append((employee, person))
         tell(f"{person.sample.name}：检查通过，开始搬 · checked, started{'（经中继 · through the relay）' if person.through_relay else ''}")
-        _report(employee, person, tell)
     desk = Desk(world.settings.base_url, HELPDESK, world.state.desk_password)
     move_id = desk.find_stuck(wrong.source, Cause.BAD_SECRET)
     tell(f"{wrong.sample.name}：授权码不对，客服台列在原因下面 · wrong code, shown at the desk under its cause")
@@ -90,7 +91,8 @@ def _walk_all(world: World, tell: Callable[[str], None]) -> None:
     tell(f"{wrong.sample.name}：填了对的，检查通过 · mended, checked")
     desk.relaunch(move_id)
     tell(f"{wrong.sample.name}：客服重新开始 · relaunched at the desk")
-    _report(employee, wrong, tell)
+    for employee, person in (*started, (employee, wrong)):
+        _report(employee, person, tell)
 
 
 def _arrived(world: World, person: DemoPerson) -> Employee:

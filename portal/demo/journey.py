@@ -62,8 +62,13 @@ class Employee:
         self.browser.submit("/move/start")
 
     def wait_for_the_report(self) -> str:
-        """Watches the progress until the report; its text."""
-        wait_until(lambda: self.browser.open("/move/progress").path == "/move/done", MOVE_SECONDS, "the move", self.browser)
+        """Watches the progress until the report; its text. Does not wait for a move that needs somebody."""
+        def arrived() -> bool:
+            page = self.browser.open("/move/progress")
+            if page.path != "/move/done" and "需要处理" in page.text:
+                raise NotOnPage(f"the move stopped: {page.text[:800]}")
+            return page.path == "/move/done"
+        wait_until(arrived, MOVE_SECONDS, "the move", self.browser)
         return self.browser.page.text
 
     def _expect(self, path: str) -> None:
@@ -87,7 +92,7 @@ class Desk:
 
         def listed() -> bool:
             page = self.browser.open(f"/desk/moves?state=stuck&cause={cause}&q={address}")
-            found[:] = re.findall(r'href="[^"]*/desk/moves/(\d+)', page.html)
+            found[:] = re.findall(r'<input[^>]*name="id"[^>]*value="(\d+)"', page.html)
             return bool(found) and explain(cause).title.zh in page.text
         wait_until(listed, STUCK_SECONDS, f"{address} under {cause}", self.browser)
         return int(found[0])

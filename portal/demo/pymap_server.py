@@ -25,16 +25,42 @@ from typing import Any
 
 from proxyprotocol.noop import ProxyProtocolNoop
 from proxyprotocol.reader import ProxyProtocolReader
+from proxyprotocol.sock import SocketInfo
 from pymap.backend.dict import Config, Login
 from pymap.backend.dict.filter import FilterSet
 from pymap.backend.dict.mailbox import MailboxData, MailboxSet, Message
-from pymap.imap import IMAPServer
+from pymap.context import connection_exit
+from pymap.imap import IMAPConnection, IMAPServer
+from pymap.imap.state import ConnectionState
 from pymap.mime import MessageContent
+from pymap.parsing.command.select import CloseCommand
+from pymap.parsing.response import ResponseOk
 from pymap.parsing.specials.flag import Flag
 from pymap.user import Passwords, UserMetadata
 
 HOST = "127.0.0.1"
 SAVE_SECONDS = 1.0
+
+
+class _State(ConnectionState):
+    """pymap refuses to CLOSE a folder that was opened by EXAMINE; RFC 3501 §6.4.2 says that no error is given."""
+
+    async def do_close(self, cmd: CloseCommand) -> Any:
+        if not self.selected.readonly:
+            return await super().do_close(cmd)
+        self._selected = None
+        return ResponseOk(cmd.tag, cmd.command + b" completed."), None
+
+
+class _Server(IMAPServer):
+    """pymap's own, with that state."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sock_info: SocketInfo) -> None:
+        connection = IMAPConnection(self.commands, self._config, reader, writer, sock_info)
+        async with contextlib.AsyncExitStack() as stack:
+            connection_exit.set(stack)
+            stack.enter_context(contextlib.closing(connection))
+            await connection.run(_State(self._login, self._config))
 
 
 class Memory:
@@ -106,7 +132,7 @@ async def serve(directory: Path, port: int) -> None:
     await memory.restore()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(directory / "server.pem", directory / "server.key")
-    imap = IMAPServer(login, config)
+    imap = _Server(login, config)
 
     connected = ProxyProtocolReader(ProxyProtocolNoop()).get_callback(imap)  # as pymap's own service does, but with TLS
     server = await asyncio.start_server(connected, HOST, port, ssl=context)
