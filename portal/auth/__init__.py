@@ -1,0 +1,1 @@
+"""Staff sign in, sign out, their account and the invitation page."""

@@ -1,0 +1,1 @@
+"""The helpdesk's pages: who is stuck, why, and what to do about it."""

@@ -1,0 +1,123 @@
+"""What the desk calls things: causes, providers, who acts, what happened. Pairs only; templates choose the language.
+
+Must not: decide anything. Always: a stored value that this version does not know is shown as it is, never hidden.
+"""
+from __future__ import annotations
+
+from engine.causes import Cause, Explanation, Side, Who, Words, explain
+from engine.providers.catalogue import known, provider
+from portal.desk.overview import known_cause
+
+WHO = {
+    Who.USER: Words("本人", "The person"),
+    Who.ADMIN: Words("旧邮箱的管理员", "The old mailbox’s administrator"),
+    Who.PORTAL: Words("不用人处理，会自动继续", "Nobody: it goes on by itself"),
+    Who.HELPDESK: Words("我们", "We"),
+    Who.DESTINATION: Words("新邮箱的管理员", "The new mailbox’s administrator"),
+    Who.PROVIDER: Words("旧邮箱的服务商", "The old provider"),
+}
+
+SIDES = {Side.SOURCE.value: Words("旧邮箱", "Old mailbox"), Side.DESTINATION.value: Words("新邮箱", "New mailbox"),
+         "both": Words("旧邮箱和新邮箱", "Both mailboxes"), "": Words("我们这边", "Our side")}
+
+OUTCOMES = {"complete": Words("全部到齐", "All arrived"), "partial": Words("完成，有邮件没搬成", "Done, some set aside"),
+            "failed": Words("没有完成", "Failed"), "paused": Words("暂停", "Paused")}
+
+# verb.object -> what happened. A test holds that every act that is written anywhere stands here.
+ACTS = {
+    # people and links
+    "add.person": Words("加入名单", "Added to the list"),
+    "update.person": Words("更新名单资料", "Details updated"),
+    "import.people": Words("导入名单", "Sheet of people taken"),
+    "issue.link": Words("发放个人链接", "Personal link issued"),
+    "export.links": Words("下载一批个人链接", "Personal links downloaded"),
+    "begin.link": Words("本人打开了链接", "Link opened by the person"),
+    "revoke.links": Words("停用个人链接", "Personal links withdrawn"),
+    "choose.provider": Words("选择旧邮箱服务商", "Old provider chosen"),
+    "submit.secrets": Words("填写密码", "Passwords entered"),
+    "destroy.credentials": Words("销毁保存的密码", "Stored passwords destroyed"),
+    "purge.credentials": Words("销毁到期的密码", "Expired passwords destroyed"),
+    "ask.check": Words("检查邮箱", "Mailbox check asked for"),
+    # moves
+    "start.move": Words("开始搬家", "Move started"),
+    "pause.move": Words("暂停搬家", "Move paused"),
+    "resume.move": Words("继续搬家", "Move resumed"),
+    "relaunch.move": Words("重新开始", "Move relaunched"),
+    "stop.move": Words("搬家停下", "Move stopped"),
+    "finish.move": Words("搬家完成", "Move finished"),
+    "recover.move": Words("失联后重新排队", "Given back after silence"),
+    # projects and relays
+    "create.project": Words("新建项目", "Project created"),
+    "change.window": Words("改项目时间", "Project's window changed"),
+    "change.source": Words("改旧邮箱服务器", "Old server changed"),
+    "change.destination": Words("改新邮箱服务器", "New server changed"),
+    "set.destination_secret": Words("保存统一密码", "Master password stored"),
+    "choose.relay": Words("选择中继", "Relay chosen"),
+    "test.project": Words("测试服务器", "Server tested"),
+    "close.project": Words("结束项目", "Project closed"),
+    "create.relay": Words("添加中继", "Relay added"),
+    "change.relay": Words("修改中继", "Relay changed"),
+    "remove.relay": Words("移除中继", "Relay removed"),
+    # staff
+    "create.staff": Words("新建工作人员", "Staff created"),
+    "invite.staff": Words("发出邀请", "Staff invited"),
+    "take.invitation": Words("接受邀请", "Invitation taken"),
+    "try.sign_in": Words("尝试登录", "Sign-in tried"),
+    "sign_in": Words("登录", "Signed in"),
+    "refuse.sign_in": Words("登录被拒", "Sign-in refused"),
+    "change.password": Words("更换密码", "Password changed"),
+    "choose.language": Words("选择语言", "Language chosen"),
+    "end.sessions": Words("退出", "Signed out"),
+    "change.role": Words("改权限", "Role changed"),
+    "activate.staff": Words("启用账号", "Account activated"),
+    "deactivate.staff": Words("停用账号", "Account deactivated"),
+    "refuse.page": Words("无权打开页面", "Page refused"),
+}
+
+
+def act(action: str) -> Words:
+    return ACTS.get(action) or Words(action, action)
+
+
+def who_acts(who: Who) -> Words:
+    return WHO[who]
+
+
+def side(value: str | None) -> Words:
+    return SIDES.get(value or "") or Words(value or "", value or "")
+
+
+def outcome(value: str | None) -> Words:
+    return OUTCOMES.get(value or "") or Words("还没结束", "Not ended")
+
+
+def provider_name(key: str | None) -> Words:
+    if key and not known(key):
+        return Words(key, key)
+    return provider(key).name if key else Words("还不知道", "Not known yet")
+
+
+def explained(cause: str | None, provider_key: str | None = None) -> Explanation | None:
+    """The words for a stored cause; None without a cause."""
+    return explain(known_cause(cause), provider_key) if cause else None
+
+
+def cause_choices() -> list[tuple[str, Words]]:
+    return [(cause.value, explain(cause).title) for cause in Cause]
+
+
+def actor_name(actor: str) -> Words:
+    """Who did it, as the timeline names them."""
+    kind, _, name = actor.partition(":")
+    if kind == "person":
+        return Words("本人", "The person")
+    if kind == "worker":
+        return Words("搬家程序", "The mover")
+    return Words("系统", "The system") if kind == "system" else Words(name, name)
+
+
+def launcher(launched_by: str) -> Words:
+    """`Attempt.launched_by`."""
+    if launched_by == "import":
+        return Words("一键搬家", "Started with the import")
+    return actor_name(launched_by)
