@@ -91,8 +91,8 @@ def _walk_all(world: World, tell: Callable[[str], None]) -> None:
     tell(f"{wrong.sample.name}：填了对的，检查通过 · mended, checked")
     desk.relaunch(move_id)
     tell(f"{wrong.sample.name}：客服重新开始 · relaunched at the desk")
-    for employee, person in (*started, (employee, wrong)):
-        _report(employee, person, tell)
+    for mover, person in (*started, (employee, wrong)):
+        _report(mover, person, tell)
 
 
 def _arrived(world: World, person: DemoPerson) -> Employee:
