@@ -3,8 +3,8 @@
 Owns: tags in flight, the reading loop, what a refusal means (through the reply rules). Everything that talks IMAP goes through here:
 IMAPClient's verbs (client.py) and our own streams (fetch.py, append.py), so all of them can be in flight together.
 Must not: build arguments (engine/wire/encoder.py does), keep message octets.
-Always: literals are capped before they are read; an untagged BYE is a ConnectionBroken with its cause; a ProtocolError closes the
-connection; no exception holds what was sent.
+Always: literals are capped before they are read; an untagged BYE is a ConnectionBroken with its cause; what puts the connection out of
+step (ProtocolError) closes it; no exception holds what was sent.
 """
 from __future__ import annotations
 
@@ -62,9 +62,15 @@ class Untagged:
     number: int | None
     kind: bytes
     parts: list[bytes]
+    side: Side = Side.SOURCE
 
     def values(self) -> list[Value]:
-        return decode(self.parts)
+        """Raises ProtocolError; the response has been read whole, so the connection is in step."""
+        try:
+            return decode(self.parts)
+        except ProtocolError as error:
+            error.side = self.side
+            raise
 
 
 @dataclass(slots=True)
@@ -241,8 +247,8 @@ class Channel:
             if kind == b"BYE" and not self.leaving:
                 raise self.said_bye(text)
             self._notice(text)
-            return Untagged(number, kind, [text])
-        return Untagged(number, kind, self.rest_of([text], REPLY_CAP))
+            return Untagged(number, kind, [text], self.side)
+        return Untagged(number, kind, self.rest_of([text], REPLY_CAP), self.side)
 
     def rest_of(self, parts: list[bytes], cap: int) -> list[bytes]:
         """Reads the literals that the last line announces, and the lines after them, until the response ends; `cap` octets in all."""
@@ -282,6 +288,8 @@ class Channel:
             error = Refused(Cause.X_FOLDER, side=self.side, server_text=words)
             error.uids = tuple(uids)
             return error
+        if phase == "fetch" and tagged.text.code == b"SERVERBUG":  # Dovecot's word for one damaged message, for ever; not "try later"
+            causes = (Cause.X_ITEM, *causes)
         kind: type[EngineError] = Refused
         if causes[0] in WAITING:
             kind = Throttled

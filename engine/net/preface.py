@@ -86,4 +86,6 @@ def refusal(status: int, headers: dict[bytes, bytes], side: Side) -> EngineError
         return ConnectionBroken(Cause.SERVER_BUSY, side=side, detail=detail)
     if status in (502, 504):
         return ConnectionBroken(Cause.DNS_CONNECT, side=side, detail=detail)
+    if status == 403 and code in ("address-refused", "own-address"):
+        return Refused(Cause.ADDRESS_REFUSED, side=side, detail=detail)
     return Refused(Cause.RELAY_REFUSED, side=side, detail=detail)

@@ -148,6 +148,7 @@ def test_octets_of_the_far_server_follow_the_relays_answer() -> None:
 @pytest.mark.parametrize(("answer", "kind", "cause"), [
     (b"HTTP/1.1 407 x\r\nRelay-Error: token\r\n\r\n", Refused, Cause.RELAY_REFUSED),
     (b"HTTP/1.1 403 x\r\nRelay-Error: not-listed\r\n\r\n", Refused, Cause.RELAY_REFUSED),
+    (b"HTTP/1.1 403 x\r\nRelay-Error: address-refused\r\n\r\n", Refused, Cause.ADDRESS_REFUSED),
     (b"HTTP/1.1 400 x\r\n\r\n", Refused, Cause.RELAY_REFUSED),
     (b"HTTP/1.1 429 x\r\nRetry-After: 90\r\n\r\n", Throttled, Cause.THROTTLED),
     (b"HTTP/1.1 502 x\r\nRelay-Error: refused\r\n\r\n", ConnectionBroken, Cause.DNS_CONNECT),
@@ -159,9 +160,8 @@ def test_octets_of_the_far_server_follow_the_relays_answer() -> None:
     (b"HTTP/1.1 20", ConnectionBroken, Cause.RELAY_UNREACHABLE),
 ])
 def test_what_a_relay_refuses(answer: bytes, kind: type[EngineError], cause: Cause) -> None:
-    with listening(relay(answer)) as (port, _):
-        with pytest.raises(kind) as caught:
-            dial("imap.263.net", 993, through(port), timeout=5)
+    with listening(relay(answer)) as (port, _), pytest.raises(kind) as caught:
+        dial("imap.263.net", 993, through(port), timeout=5)
     assert caught.value.cause is cause
     if b"Relay-Error: " in answer:
         assert answer.split(b"Relay-Error: ")[1].split(b"\r")[0].decode() in caught.value.detail
@@ -178,9 +178,8 @@ def test_no_token_goes_to_a_relay_that_is_not_believed() -> None:
         with context.wrap_socket(conn, server_side=True) as secure:
             heard.append(secure.recv(1000))
 
-    with listening(talk) as (port, _):
-        with pytest.raises(ConnectionBroken) as caught:
-            dial("imap.263.net", 993, through(port), timeout=5)
+    with listening(talk) as (port, _), pytest.raises(ConnectionBroken) as caught:
+        dial("imap.263.net", 993, through(port), timeout=5)
     assert caught.value.cause is Cause.RELAY_UNREACHABLE
     assert not heard
 

@@ -103,7 +103,7 @@ def test_unreadable_roots_are_refused_before_anything_is_sent() -> None:
 
 
 def test_clear_text_left_over_at_the_switch_is_an_attack() -> None:
-    with listening(lambda conn: conn.sendall(b"OK begin\r\n* PREAUTH injected\r\n") or conn.recv(1) and None) as (port, _):
+    with listening(lambda conn: conn.sendall(b"OK begin\r\n* PREAUTH injected\r\n") or (conn.recv(1) and None)) as (port, _):
         stream = open_stream(port)
         assert stream.read_line(100) == b"OK begin"
         with pytest.raises(Refused) as caught:

@@ -58,14 +58,17 @@ def test_announced_literals(line: bytes, length: int | None) -> None:
 
 
 @pytest.mark.parametrize(("line", "split"), [
-    (b"* 12 FETCH (UID 1)", (12, b"FETCH", b"(UID 1)")), (b"* ok hi", (None, b"OK", b"hi")), (b"* list () NIL a", (None, b"LIST", b"() NIL a")),
-    (b"* 3 exists", (3, b"EXISTS", b"")), (b"* BYE", (None, b"BYE", b"")), (b"* ", None), (b"B1 OK", None), (b"* 12", None), (b"*OK", None)])
+    (b"* 12 FETCH (UID 1)", (12, b"FETCH", b"(UID 1)")), (b"* ok hi", (None, b"OK", b"hi")),
+    (b"* list () NIL a", (None, b"LIST", b"() NIL a")),
+    (b"* 3 exists", (3, b"EXISTS", b"")), (b"* BYE", (None, b"BYE", b"")),
+    (b"* ", None), (b"B1 OK", None), (b"* 12", None), (b"*OK", None)])
 def test_untagged_lines(line: bytes, split: object) -> None:
     assert split_untagged(line) == split
 
 
 @pytest.mark.parametrize(("text", "code", "arguments"), [
-    (b"[UIDVALIDITY 12] ok", b"UIDVALIDITY", b"12"), (b"[read-only] done", b"READ-ONLY", b""), (b"hello [X]", b"", b""), (b"", b"", b""),
+    (b"[UIDVALIDITY 12] ok", b"UIDVALIDITY", b"12"), (b"[read-only] done", b"READ-ONLY", b""),
+    (b"hello [X]", b"", b""), (b"", b"", b""),
     (b"[PERMANENTFLAGS (\\Seen a] \\*)] Limited", b"PERMANENTFLAGS", b"(\\Seen a] \\*)"), (b"[APPENDUID 1 3:5] x", b"APPENDUID", b"1 3:5"),
     (b"[CAPABILITY IMAP4rev1 AUTH=PLAIN] hi", b"CAPABILITY", b"IMAP4rev1 AUTH=PLAIN"), (b"[unclosed", b"", b""), (b"[]", b"", b"")])
 def test_response_codes(text: bytes, code: bytes, arguments: bytes) -> None:

@@ -1,0 +1,332 @@
+"""Folders, counts and quota as servers word them, and what never reaches the wire."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from engine.causes import Cause, Side
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
+from engine.imap.session import FolderStatus, Session
+from tests.support.provider_simulator import PROFILES, ProviderSimulator
+from tests.unit.imap.scripted import LOOPBACK, QUICK, Peer, Scripted
+
+Talk = Callable[[Peer], None]
+
+
+def after_login(talk: Talk) -> Talk:
+    def whole(peer: Peer) -> None:
+        peer.greet()
+        talk(peer)
+    return whole
+
+
+# -- listing ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_names_in_every_form_that_servers_use() -> None:
+    def talk(peer: Peer) -> None:
+        tag = peer.expect(b'LIST "" "*"')
+        peer.send(b'* LIST (\\HasNoChildren) "/" inbox\r\n'
+                  b'* list (\\Sent \\Marked) "/" "&XfJT0ZAB-"\r\n'
+                  b'* LIST () NIL {5}\r\na "b"\r\n'
+                  b'* LIST (\\NoSelect) "/" "x\\\\y\\"z"\r\n'
+                  b'* LIST () "/" 2024\r\n'
+                  b'* LIST () "/" "' + "归档".encode("gb18030") + b'"\r\n'
+                  b'* LIST () "/" "&XfJT0ZAB-"\r\n'
+                  b'* LIST (\\Noinferiors) "/" NIL ("CHILDINFO" ("SUBSCRIBED"))\r\n'
+                  b'* LIST () "/" ""\r\n' + tag + b" OK done\r\n")
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        found = session.list_folders()
+    assert [(f.name, f.display, f.separator) for f in found] == [
+        ("INBOX", "INBOX", "/"), ("&XfJT0ZAB-", "已发送", "/"), ('a "b"', 'a "b"', None), ('x\\y"z', 'x\\y"z', "/"), ("2024", "2024", "/"),
+        ("归档".encode("gb18030").decode("latin-1"), "归档", "/"), ("NIL", "NIL", "/")]
+    assert found[1].attributes == {"\\sent", "\\marked"}, "the second mention of a folder adds nothing and takes nothing"
+    assert [f.selectable for f in found] == [True, True, True, False, True, True, True]
+
+
+def test_tencent_shows_roles_only_in_xlist_and_no_folder_twice() -> None:
+    with ProviderSimulator("qq") as server:
+        session = Session.open(server.login_for(), LOOPBACK, side=Side.SOURCE, timeouts=QUICK)
+        found = {f.name: f for f in session.list_folders()}
+        session.close()
+    assert "\\sent" in found["Sent Messages"].attributes
+    assert "\\inbox" in found["INBOX"].attributes
+    assert not found["&UXZO1mWHTvZZOQ-"].selectable
+    assert len(found) == len(PROFILES["qq"].folders)
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_every_providers_folders_and_counts(profile: str) -> None:
+    with ProviderSimulator(profile) as server:
+        session = Session.open(server.login_for(), LOOPBACK, side=Side.SOURCE, timeouts=QUICK)
+        names = [f.name for f in session.list_folders() if f.selectable]
+        counts = session.statuses(names)
+        assert counts == {name: session.status(name) for name in names}
+        assert set(counts) == set(names)
+        assert session.namespace_prefix()[1] == "/"
+        for name in names:
+            selected = session.examine(name)
+            assert selected.uidvalidity == counts[name].uidvalidity
+            session.unselect()
+        session.noop()
+        session.logout()
+        assert server.count("SEARCH") + server.count("UID SEARCH") + server.count("ENABLE") + server.count("SELECT") == 0
+        assert not server.source_changes()
+
+
+def test_an_endless_listing_ends() -> None:
+    def talk(peer: Peer) -> None:
+        peer.expect(b"LIST")
+        line = b'* LIST () "/" "' + b"x" * 60_000 + b'"\r\n'
+        while True:
+            peer.send(line)
+
+    with Scripted(after_login(talk)) as server, server.session() as session, pytest.raises(ProtocolError):
+        session.list_folders()
+
+
+@pytest.mark.parametrize("answer", [
+    b'* LIST () "/" {1500000000}\r\n', b"* LIST " + b"(" * 200 + b"\r\n", b'* LIST () "/" "' + b"x" * 2_000_000 + b'"\r\n',
+    b'* LIST () "/" "unclosed\r\n', b"garbage\r\n", b"\r\n" * 50, b"Z9 OK another tag\r\n", b"* STATUS x {1048577}\r\n",
+    b"* 1 FETCH (X {600000}\r\n" + b"x" * 600_000 + b" Y {600000}\r\n",
+])
+def test_what_a_hostile_server_sends_is_a_protocol_error_and_ends_the_connection(answer: bytes) -> None:
+    def talk(peer: Peer) -> None:
+        tag = peer.expect(b"LIST")
+        peer.send(answer, tag, b" OK done\r\n")
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        with pytest.raises(ProtocolError) as caught:
+            session.list_folders()
+        assert caught.value.cause is Cause.X_STATE
+        if b"((((" not in answer and b"unclosed" not in answer:
+            with pytest.raises(ConnectionBroken):
+                session.noop()
+
+
+# -- counts ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_counts_in_lower_case_without_uidnext_and_spelt_another_way() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b"STATUS", b"status Inbox (messages 3 uidvalidity 1)")
+        peer.answer(b"STATUS", b"3 EXISTS", b'STATUS {3}\r\na b (UIDNEXT 0 MESSAGES 4 UIDVALIDITY 2)')
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        assert session.status("INBOX") == FolderStatus(3, None, 1)
+        assert session.status("a b") == FolderStatus(4, None, 2)
+
+
+def test_pipelined_counts_leave_out_what_is_refused() -> None:
+    def talk(peer: Peer) -> None:
+        tags = [peer.expect(b"STATUS") for _ in range(3)]  # all are there before the first is answered
+        peer.send(b'* STATUS "a" (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3)\r\n' + tags[0] + b" OK\r\n" + tags[1] + b" NO [NONEXISTENT] none\r\n"
+                  b'* STATUS c (MESSAGES 5 UIDNEXT 6 UIDVALIDITY 7)\r\n' + tags[2] + b" OK\r\n")
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        assert session.statuses(["a", "b", "c"]) == {"a": FolderStatus(1, 2, 3), "c": FolderStatus(5, 6, 7)}
+
+
+def test_counts_in_one_command_and_the_rest_one_by_one() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b'LIST "" "*" RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY SIZE))', b"LIST () NIL a",
+                    b"STATUS a (MESSAGES 1 UIDVALIDITY 3 SIZE 99)", b"LIST () NIL Inbox", b"STATUS Inbox (MESSAGES 2 UIDVALIDITY 3)")
+        peer.answer(b'STATUS "late"', b"STATUS late (MESSAGES 7 UIDVALIDITY 3)")
+
+    with Scripted(after_login(talk), capabilities=b"IMAP4rev1 LIST-STATUS STATUS=SIZE") as server, server.session() as session:
+        counts = session.statuses(["a", "INBOX", "late"])
+    assert counts == {"a": FolderStatus(1, None, 3, 99), "INBOX": FolderStatus(2, None, 3), "late": FolderStatus(7, None, 3)}
+
+
+def test_examine_reads_what_is_told_and_asks_for_a_missing_uidvalidity() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b'EXAMINE "a"', b"FLAGS (\\Seen x])", b"17 exists", b"0 RECENT", b"ok [uidvalidity 12] x", b"OK [UIDNEXT 99] x",
+                    b"OK [PERMANENTFLAGS (\\Seen $Label1 a] \\*)] x", status=b"OK [READ-ONLY] done")
+        peer.answer(b"UNSELECT")
+        peer.answer(b'EXAMINE "b"', b"2 EXISTS", b"OK [PERMANENTFLAGS ()] x")
+        peer.answer(b'STATUS "b"', b"STATUS b (MESSAGES 2 UIDVALIDITY 5)")
+
+    with Scripted(after_login(talk), capabilities=b"IMAP4rev1 UNSELECT") as server, server.session() as session:
+        selected = session.examine("a")
+        assert (selected.messages, selected.uidnext, selected.uidvalidity) == (17, 99, 12)
+        assert selected.permanent_flags == ("\\Seen", "$Label1", "a]", "\\*")
+        session.unselect()
+        selected = session.examine("b")
+        assert (selected.messages, selected.uidnext, selected.uidvalidity, selected.permanent_flags) == (2, None, 5, None)
+
+
+@pytest.mark.parametrize("line", [b"x EXISTS", b"OK [UIDVALIDITY abc] x", b"OK [UIDNEXT] x"])
+def test_an_unreadable_examine_is_a_protocol_error(line: bytes) -> None:
+    with Scripted(after_login(lambda peer: peer.answer(b"EXAMINE", b"1 EXISTS", b"OK [UIDVALIDITY 1] x", line) and None)) as server, \
+         server.session() as session:
+        try:
+            selected = session.examine("a")
+        except ProtocolError:
+            return
+        assert (selected.uidvalidity, selected.messages, selected.uidnext) == (1, 1, None)
+
+
+# -- creating, quota, ending -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_there_already_counts_as_created() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b'CREATE "a"')
+        peer.answer(b'CREATE "b"', status=b"NO [ALREADYEXISTS] there")
+        peer.answer(b'CREATE "c"', status=b"NO " + "文件夹已存在".encode("gb18030"))
+        peer.answer(b'LIST "" "c"', b'LIST () "/" c')
+        peer.answer(b'CREATE "d"', status=b"NO bad name")
+        peer.answer(b'LIST "" "d"')
+
+    with Scripted(after_login(talk)) as server, server.session(Side.DESTINATION) as session:
+        for name in "abc":
+            session.create(name)
+        with pytest.raises(Refused) as caught:
+            session.create("d")
+    assert "bad name" in caught.value.server_text
+
+
+def test_the_tightest_storage_quota_counts() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b"GETQUOTAROOT", b'QUOTAROOT INBOX "" u', b'QUOTA "" (MESSAGE 5 10 STORAGE 100 1000)', b'quota u (storage 900 1000)')
+        peer.answer(b"GETQUOTAROOT", b'QUOTAROOT INBOX')
+        peer.answer(b"GETQUOTAROOT", status=b"NO not for you")
+
+    with Scripted(after_login(talk), capabilities=b"IMAP4rev1 QUOTA") as server, server.session() as session:
+        quota = session.quota()
+        assert quota is not None
+        assert (quota.used, quota.limit, quota.free) == (900 * 1024, 1000 * 1024, 100 * 1024)
+        assert session.quota() is None
+        assert session.quota() is None
+
+
+def test_what_is_not_offered_is_not_asked() -> None:
+    with Scripted(Peer.greet) as server, server.session() as session:
+        before = len(server.heard)
+        assert session.quota() is None
+        session.unselect()
+        assert len(server.heard) == before
+        assert session.append_limit is None
+
+
+@pytest.mark.parametrize(("word", "limit"), [(b"APPENDLIMIT=35651584", 35651584), (b"APPENDLIMIT", None), (b"APPENDLIMIT=x", None)])
+def test_the_append_limit(word: bytes, limit: int | None) -> None:
+    with Scripted(Peer.greet, capabilities=b"IMAP4rev1 " + word) as server, server.session() as session:
+        assert session.append_limit == limit
+
+
+def test_logout_says_so_and_never_raises() -> None:
+    with Scripted(after_login(lambda peer: peer.answer(b"LOGOUT", b"BYE farewell") and None)) as server, server.session() as session:
+        session.logout()
+        session.logout()
+    with Scripted(after_login(lambda peer: peer.conn.close())) as server, server.session() as session:
+        session.logout()
+
+
+def test_our_own_surplus_is_removed_and_nothing_else() -> None:
+    with ProviderSimulator("dovecot") as server:
+        box = server.account()
+        for name in "abcd":
+            box["INBOX"].put(name.encode() * 10)
+        box["INBOX"].messages[3].flags = ("\\Deleted",)
+        session = Session.open(server.login_for(), LOOPBACK, side=Side.DESTINATION, timeouts=QUICK)
+        uids = [m.uid for m in box["INBOX"].messages]
+        session.uid_expunge("INBOX", uids[1:3])
+        session.logout()
+        assert [m.uid for m in box["INBOX"].messages] == [uids[0], uids[3]]
+        assert server.count("EXPUNGE") + server.count("CLOSE") == 0, "either would have taken the one that somebody else marked"
+
+
+def test_nothing_is_ever_removed_at_a_source() -> None:
+    with Scripted(Peer.greet, capabilities=b"IMAP4rev1 UIDPLUS") as server, server.session(Side.SOURCE) as session:
+        before = server.heard
+        with pytest.raises(AssertionError):
+            session.uid_expunge("INBOX", [1])
+        assert server.heard == before
+
+
+# -- injection -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a\r\nB9 DELETE INBOX", "a\nb", "a\0b", "归档"])
+@pytest.mark.parametrize("verb", ["status", "statuses", "examine", "create", "subscribe"])
+def test_a_folder_name_never_ends_the_line(verb: str, name: str) -> None:
+    with Scripted(Peer.greet) as server, server.session(Side.DESTINATION) as session:
+        before = server.heard
+        with pytest.raises(Refused) as caught:
+            getattr(session, verb)([name] if verb == "statuses" else name)
+        assert caught.value.cause in (Cause.X_NAME, Cause.DESTINATION_LOGIN)
+        assert server.heard == before
+
+
+# -- throttles and BYE -----------------------------------------------------------------------------------------------------------
+
+BACKOFF = b"Request is throttled. Suggested Backoff Time: 300000 milliseconds"
+
+
+@pytest.mark.parametrize("status", [b"NO " + BACKOFF, b"BAD " + BACKOFF, b"NO [THROTTLED] slow down"])
+def test_a_refusal_that_asks_to_wait(status: bytes) -> None:
+    with Scripted(after_login(lambda peer: peer.answer(b"NOOP", status=status) and None)) as server, \
+         server.session() as session, pytest.raises(Throttled) as caught:
+        session.noop()
+    assert caught.value.cause is Cause.THROTTLED
+    assert caught.value.retry_after == (300 if BACKOFF in status else caught.value.retry_after)
+
+
+@pytest.mark.parametrize("lines", [(b"OK " + BACKOFF,), (b"OK [THROTTLED] hm", b"3 EXISTS"), ()])
+def test_a_wish_to_wait_inside_a_success_is_noticed_once(lines: tuple[bytes, ...]) -> None:
+    status = b"OK done" if lines else b"OK done. " + BACKOFF
+    with Scripted(after_login(lambda peer: peer.answer(b"NOOP", *lines, status=status) and None)) as server, server.session() as session:
+        session.noop()
+        notice = session.take_throttle()
+        assert notice is not None
+        assert notice.retry_after == (None if lines and b"[THROTTLED]" in lines[0] else 300)
+        assert session.take_throttle() is None
+
+
+@pytest.mark.parametrize(("text", "cause"), [
+    (b"Connection is closed. 13", None), (b"Session expired, please login again", None), (b"", Cause.SERVER_BUSY),
+    (BACKOFF, Cause.THROTTLED)])
+def test_bye_in_the_middle_of_a_command(text: bytes, cause: Cause | None) -> None:
+    with Scripted(after_login(lambda peer: peer.send(b"* BYE " + text + b"\r\n", peer.expect(b"NOOP")[:0]))) as server:
+        session = server.open()
+        with pytest.raises(ConnectionBroken) as caught:
+            session.noop()
+    assert cause is None or caught.value.cause is cause
+    assert caught.value.cause is not Cause.UNKNOWN
+
+
+def test_a_server_that_stops_answering() -> None:
+    with Scripted(after_login(lambda peer: peer.expect(b"NOOP") and None)) as server, \
+         server.session(timeouts=replace(QUICK, idle=0.1)) as session, pytest.raises(ConnectionBroken):
+        session.noop()
+
+
+def test_a_folder_that_stays_closed_for_want_of_a_safe_login_is_nobodys_message() -> None:
+    unsafe = b"NO EXAMINE Unsafe Login. Please contact kefu@188.com for help"
+    with Scripted(after_login(lambda peer: peer.answer(b"EXAMINE", status=unsafe) and None),
+                  greeting=b"OK Coremail System IMap Server Ready") as server, server.session() as session, pytest.raises(Refused) as caught:
+        session.examine("INBOX")
+    assert caught.value.cause is not Cause.UNKNOWN
+    assert "kefu@188.com" in caught.value.server_text
+
+
+def test_the_quickest_round_trip_is_known() -> None:
+    def talk(peer: Peer) -> None:
+        for _ in range(3):
+            peer.answer(b"NOOP")
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        for _ in range(3):
+            session.noop()
+        assert 0 < session.rtt < 1
+
+
+def test_every_refusal_is_one_of_ours() -> None:
+    for status in (b"NO", b"NO ", b"BAD x", b"NO [LIMIT] x", b"no lower case", b"NO \xff\xfe\x00"):
+        with Scripted(after_login(lambda peer, s=status: peer.answer(b"STATUS", status=s) and None)) as server, \
+             server.session() as session, pytest.raises(EngineError):
+            session.status("a")
