@@ -122,7 +122,8 @@ class Leg(asyncio.BufferedProtocol):
         self._abort_timer = self._loop.call_later(seconds, self.abort)
 
     def abort(self) -> None:
-        if self._transport is not None:
+        """Ends the connection at once, if it has not ended yet (asyncio's transports fail on an abort after their end)."""
+        if self._transport is not None and not self.lost.is_set():
             self._transport.abort()
 
     def pause(self) -> None:

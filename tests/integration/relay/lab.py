@@ -316,7 +316,6 @@ class Tls(Counting):
             while part := tls.recv(65536):
                 if part.startswith(b"FLOOD "):
                     self.flood(tls, int(part.split()[1]))
-                    tls.unwrap()
                     return
                 tls.sendall(part)
 

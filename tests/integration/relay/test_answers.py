@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import base64
+import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -12,8 +14,10 @@ from tests.integration.relay.lab import (
     FAR_TOKEN,
     OTHER_TOKEN,
     TOKEN,
+    RelayProcess,
     ask,
     fresh_source,
+    open_plain,
     open_tls,
     preface,
     read_response,
@@ -93,9 +97,11 @@ def test_the_second_failure_of_an_address_waits_longer_but_a_good_token_from_the
     assert time.monotonic() - began >= 2.0
 
 
-def test_a_preface_over_8_kib_is_refused_and_the_answer_arrives_although_more_was_sent(site: Site) -> None:
-    with open_tls(site.relay) as sock:
-        sock.sendall(b"CONNECT a.example:993 HTTP/1.1\r\nHost: a.example:993\r\nX-Long: " + b"x" * 60_000)
+@pytest.mark.parametrize("connect", [open_tls, open_plain])
+def test_a_preface_over_8_kib_is_refused_and_the_answer_arrives_although_more_was_sent(
+        site: Site, connect: Callable[[RelayProcess], socket.socket]) -> None:
+    with connect(site.relay) as sock:
+        sock.sendall(b"CONNECT a.example:993 HTTP/1.1\r\nHost: a.example:993\r\nX-Long: " + b"x" * 1_000_000)
         response = read_response(sock)
         assert (response.status, response.error) == (400, "too-large")
     padded = preface(site.echo.target, "X-Long: " + "x" * 6000)
