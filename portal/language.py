@@ -82,7 +82,14 @@ def say(zh: str, en: str, **values: Any) -> str:
     """The text in the request's language; {name} is replaced by a value. Whole numbers get their thousands separated, a pair of
     words its right half; write a year or an id as text."""
     text = zh if language() == "zh" else en
-    return text.format(**{name: _shown(value) for name, value in values.items()}) if values else text
+    if not values:
+        return text
+    filled = text.format(**{name: _shown(value) for name, value in values.items()})
+    return _MEETING.sub(" ", filled) if language() == "zh" else filled
+
+
+# Where a value in Latin letters or digits meets a Chinese character there is a blank; the style sheet makes it narrow.
+_MEETING = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[\u4e00-\u9fff])")
 
 
 def words(pair: Words) -> str:

@@ -5,6 +5,7 @@ Must not: change anything.
 """
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,9 @@ from engine.folders.roles import names
 from engine.providers.provider import Provider
 from engine.redact import visible
 from engine.report import Step, StepState
-from portal.language import say, stated_day, words
+from portal.language import day, say, stated_day, words
 from portal.language import size as size_text
-from portal.models import Check, LedgerFolder
+from portal.models import Check, CheckState, LedgerFolder
 
 _STEP_WORDS = {
     Step.NAME: Words("找到服务器", "Find the server"),
@@ -34,6 +35,14 @@ _SHAPES = {StepState.WAITING: "ring", StepState.RUNNING: "half", StepState.OK: "
 _ROLE_WORDS = {
     "inbox": Words("收件箱", "Inbox"), "sent": Words("已发送", "Sent"), "drafts": Words("草稿箱", "Drafts"),
     "trash": Words("已删除", "Trash"), "junk": Words("垃圾邮件", "Junk"), "archive": Words("归档", "Archive"),
+}
+
+
+# Of one message in a list; the causes' own words speak of the mailbox.
+_SET_ASIDE = {
+    Cause.X_ITEM: Words("旧邮箱没有给出完整内容", "The old mailbox did not give all of it"),
+    Cause.DESTINATION_REFUSED: Words("新邮箱不接收这一封", "The new mailbox refused it"),
+    Cause.DESTINATION_QUOTA: Words("新邮箱放不下", "The new mailbox has no room for it"),
 }
 
 
@@ -55,11 +64,12 @@ class StepLine:
 
 
 def check_steps(check: Check) -> dict[Side, list[StepLine]]:
-    """The five steps of each mailbox that is checked, the old one first. Steps not reported yet are waiting."""
+    """The five steps of each mailbox that is checked, the old one first. What was not reported waits, or was not done."""
     sides = [Side.SOURCE, Side.DESTINATION] if check.side == "both" else [Side(check.side)]
+    unreported = StepState.SKIPPED if check.state is CheckState.DONE else StepState.WAITING
     reported: dict[tuple[str, str], str] = {
         (row.get("side", sides[0].value), row["step"]): row["state"] for row in check.steps if "step" in row and "state" in row}
-    return {side: [StepLine(_STEP_WORDS[step], StepState(reported.get((side.value, step.value), StepState.WAITING))) for step in Step]
+    return {side: [StepLine(_STEP_WORDS[step], StepState(reported.get((side.value, step.value), unreported))) for step in Step]
             for side in sides}
 
 
@@ -92,11 +102,11 @@ class Findings:
 
 
 def findings(check: Check, provider: Provider) -> Findings:
-    """`Check.result` is the old mailbox's CheckResult; the new one's stands in it as "destination" when both were checked."""
-    result: dict[str, Any] = check.result
+    """Of the old mailbox's CheckResult; warnings about the new one too, when both were checked."""
+    result: dict[str, Any] = check.result.get(Side.SOURCE.value) or {}
     lines = [_folder_line(row) for row in result.get("found", [])]
     moved = [line for line in lines if not line.left_out]
-    warnings = [*result.get("warnings", []), *(result.get("destination") or {}).get("warnings", [])]
+    warnings = [*result.get("warnings", []), *(check.result.get(Side.DESTINATION.value) or {}).get("warnings", [])]
     return Findings(len(moved) or int(result.get("folders", 0)), int(result.get("messages", 0)), int(result.get("bytes", 0)),
                     bool(result.get("bytes_estimated")), int(result.get("largest", 0)),
                     [text for row in warnings if (text := warning_text(row, provider))], moved,
@@ -107,8 +117,13 @@ def _folder_line(row: dict[str, Any]) -> FolderLine:
     rule, role = row.get("excluded_by"), row.get("role")
     pair = _ROLE_WORDS.get(role or "")
     lands = words(pair) if pair else say("同名文件夹", "a folder of the same name")
-    return FolderLine(str(row.get("name", "")), int(row.get("messages", 0)), int(row.get("bytes", 0)), "" if rule else lands,
+    return FolderLine(folder_name(str(row.get("name", ""))), int(row.get("messages", 0)), int(row.get("bytes", 0)), "" if rule else lands,
                       rule_words(rule) if rule else "")
+
+
+def expected_messages(check: Check | None) -> int:
+    """How many messages the check promised: until the worker has counted."""
+    return int((check.result.get(Side.SOURCE.value) or {}).get("messages", 0)) if check is not None else 0
 
 
 def rule_words(rule: str) -> str:
@@ -172,9 +187,15 @@ class MovedLine:
 
 
 def folder_lines(rows: list[LedgerFolder]) -> list[MovedLine]:
-    return [MovedLine(row.source_display or row.source, "" if row.rule else row.target_display or row.target, row.total, row.moved,
+    return [MovedLine(folder_name(row.source_display or row.source), "" if row.rule else row.target_display or row.target,
+                      row.total, row.moved,
                       row.already_there, row.set_aside, _remark(row), row.moved + row.already_there + row.excluded + row.set_aside)
             for row in rows]
+
+
+def folder_name(name: str) -> str:
+    """As people call it: only INBOX is the same word at every server."""
+    return words(_ROLE_WORDS["inbox"]) if name.upper() == "INBOX" else name
 
 
 def _remark(row: LedgerFolder) -> str:
@@ -186,4 +207,12 @@ def _remark(row: LedgerFolder) -> str:
 def set_aside_words(reason: str) -> str:
     """Why one message could not be moved."""
     cause = Cause(reason) if reason in set(Cause) else Cause.UNKNOWN
-    return words(explain(cause).title)
+    return words(_SET_ASIDE.get(cause) or explain(cause).title)
+
+
+def internal_day(text: str) -> str:
+    """The day of an IMAP internal date ("01-Mar-2019 10:22:33 +0800"); "–" when there is none."""
+    try:
+        return day(dt.datetime.strptime(text.strip(), "%d-%b-%Y %H:%M:%S %z").date())
+    except ValueError:
+        return visible(text) or "–"

@@ -18,9 +18,11 @@ QUICKEST, SLOWEST = 0.8, 1.7
 
 @dataclass(frozen=True)
 class Pace:
-    """`done` counts every message whose place is settled; `per_minute` is None while there is too little to go by."""
+    """`done` counts every message whose place is settled, `arrived` those that are in the new mailbox. `per_minute` is None while
+    there is too little to go by."""
 
     done: int
+    arrived: int
     total: int
     per_minute: int | None
     forecast: str
@@ -36,14 +38,15 @@ class Pace:
         return max(0, self.total - self.done)
 
 
-def pace_of(move: Move) -> Pace:
+def pace_of(move: Move, expected: int = 0) -> Pace:
+    """`expected`: the total to show until the worker has counted."""
     done = move.moved + move.already_there + move.excluded + move.set_aside
-    total = max(move.messages_total, done)
+    total = max(move.messages_total or expected, done)
     rate = _per_second(move) if move.state is MoveState.MOVING else None
     silent = (move.state is MoveState.MOVING and move.last_sign_at is not None
               and (now() - move.last_sign_at).total_seconds() > SILENT_SECONDS)
     forecast = _range((total - done) / rate) if rate and total > done and not silent else ""
-    return Pace(done, total, max(1, round(rate * 60)) if rate else None, forecast, silent)
+    return Pace(done, move.moved + move.already_there, total, max(1, round(rate * 60)) if rate else None, forecast, silent)
 
 
 def _per_second(move: Move) -> float | None:

@@ -17,7 +17,10 @@ from portal.language import language, say, words
 USUAL = ("exmail", "qiye163", "aliqiye", "m263", "coremail", "qq", "netease_personal", "gws", "m365", "exchange")
 
 _QUOTED = re.compile(r"「([^」]+)」")
+_SITE = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/[a-z0-9/]+)?")
 _CONFIRM = re.compile(r"保存|确定|提交|\b(Save|OK|Submit|Done)\b", re.IGNORECASE)
+_PLACE = re.compile(r"网页|后台|网站|服务器|\bweb\b|console|server|website", re.IGNORECASE)  # where one is, not what one presses
+_ONLY_VERB = re.compile(r"关闭|打开|开启|启用|停用|启动|on|off|enable|disable|start", re.IGNORECASE)
 _WEB_PASSWORDS = frozenset({"密码", "邮箱密码", "登录密码"})
 
 
@@ -54,25 +57,27 @@ def guide(step: Step, provider: Provider) -> Guide:
 
 def _drawing(step: Step, parts: tuple[str, ...], provider: Provider) -> Drawing:
     names = [_name(part) for part in parts if not _CONFIRM.search(part) or len(parts) == 1]
-    site, inner = (names[0], names[1:]) if len(names) > 1 and not parts[0].startswith("「") else (words(provider.name), names)
-    site = words(provider.name) if len(site) > 24 else site
-    menu = inner[0] if inner else ""
-    label = inner[-1] if len(inner) > 1 else words(step.words)
+    address = _SITE.search(parts[0])
+    inner = names[1:] if len(names) > 1 and (address or _PLACE.search(parts[0])) else names
+    while len(inner) > 2 and _ONLY_VERB.fullmatch(inner[-1]):
+        inner = inner[:-1]
+    label = words(provider.code_name) if step.picture == "code" else inner[-1] if len(inner) > 1 else words(step.words)
     heading = inner[-2] if len(inner) > 2 else ""
-    return Drawing(step.picture or "", fit(site, 250), fit(menu, 92), fit(heading, 226), fit(label, 168))
+    return Drawing(step.picture or "", fit(address[0] if address else words(provider.name), 250), fit(inner[0] if inner else "", 92),
+                   fit(heading, 226), fit(label, 168))
 
 
 def _name(part: str) -> str:
     """The provider's own word in a part of a path: what stands in 「」, else the part without a remark in brackets."""
     quoted = _QUOTED.findall(part)
-    return str(quoted[-1]) if quoted else re.sub(r"（[^）]*）|\([^)]*\)", "", part).strip()
+    return str(quoted[0]) if quoted else re.sub(r"（[^）]*）|\([^)]*\)", "", part).strip()
 
 
 def fit(text: str, width: int) -> str:
     """`text` cut to about `width` units of a 13 unit high letter."""
     used = 0.0
     for at, character in enumerate(text):
-        used += 13 if unicodedata.east_asian_width(character) in "WF" else 7
+        used += 13 if unicodedata.east_asian_width(character) in "WF" else 7.6
         if used > width:
             return text[:max(1, at - 1)].rstrip() + "…"
     return text

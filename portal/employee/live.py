@@ -12,7 +12,8 @@ from flask import Response, flash, g, make_response, redirect, render_template, 
 
 from engine.causes import Cause, explain
 from engine.providers.catalogue import step as find_step
-from portal.employee.findings import check_steps, findings, folder_lines, set_aside_words
+from engine.report import StepState
+from portal.employee.findings import check_steps, expected_messages, findings, folder_lines, folder_name, internal_day, set_aside_words
 from portal.employee.flow import last_attempt, place_of
 from portal.employee.forecast import pace_of
 from portal.employee.guidance import guide
@@ -75,10 +76,13 @@ def _check_fragment(visit: Visit, check_id: int) -> Response:
 def _check_values(visit: Visit, found: Check) -> dict[str, Any]:
     over = found.state is CheckState.DONE
     waited = 0.0 if over else (now() - found.created_at).total_seconds()
+    steps = check_steps(found)
     newest = checks.latest_check(g.session, visit.person)
     return {
         "person": visit.person, "move": visit.move, "check": found, "over": over, "ok": over and found.cause is None,
-        "steps": check_steps(found), "slow": (waited > SLOW_SECONDS) + (waited > VERY_SLOW_SECONDS), "provider": provider_of(visit.person),
+        "steps": steps,
+        "failed_step": next((line for lines in steps.values() for line in lines if line.state is StepState.FAILED), None),
+        "slow": (waited > SLOW_SECONDS) + (waited > VERY_SLOW_SECONDS), "provider": provider_of(visit.person),
         "found": findings(found, provider_of(visit.person)) if over and found.cause is None else None,
         "failure": _failure(visit, found.cause) if over and found.cause else None, "newest": newest is None or newest.id == found.id,
     }
@@ -146,7 +150,7 @@ def _progress_values(visit: Visit) -> dict[str, Any]:
     move = visit.move
     attempt = last_attempt(move)
     return {
-        "person": visit.person, "move": move, "pace": pace_of(move),
+        "person": visit.person, "move": move, "pace": pace_of(move, expected_messages(checks.latest_check(g.session, visit.person))),
         "over": move.state in (MoveState.DONE, MoveState.STUCK, MoveState.PAUSED),
         "folders": moves.folder_rows(g.session, move), "provider": provider_of(visit.person), "folder_lines": folder_lines,
         "ahead": moves.ahead(g.session, move) if move.state is MoveState.QUEUED else 0,
@@ -185,7 +189,7 @@ def done(visit: Visit) -> Any:
     return render_template(
         "employee/done.html", person=visit.person, move=move, pace=pace_of(move), folders=moves.folder_rows(g.session, move),
         aside=moves.set_aside_rows(g.session, move)[:SHOWN_SET_ASIDE], folder_lines=folder_lines, set_aside_words=set_aside_words,
-        provider=provider_of(visit.person))
+        internal_day=internal_day, folder_name=folder_name, provider=provider_of(visit.person))
 
 
 @bp.get("/move/done/set-aside.csv")

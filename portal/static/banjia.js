@@ -28,7 +28,6 @@ function shown(element) {
   const date = new Date(element.dateTime);
   switch (element.dataset.when) {
     case 'ago': return ago(date);
-    case 'day': return day(date);
     case 'time': return clock(date);
     default: return date.toDateString() === new Date().toDateString() ? clock(date) : `${day(date)} ${clock(date)}`;
   }
@@ -49,7 +48,7 @@ const EVERY = 2000, HIDDEN = 15000, SLOWEST = 30000;
 function become(now, wanted) {
   if (now.nodeType !== wanted.nodeType || now.nodeName !== wanted.nodeName) { now.replaceWith(wanted.cloneNode(true)); return; }
   if (now.nodeType !== Node.ELEMENT_NODE) { if (now.nodeValue !== wanted.nodeValue) now.nodeValue = wanted.nodeValue; return; }
-  if (now.nodeName === 'TIME' && now.dateTime === wanted.dateTime) return;
+  if (now.nodeName === 'NOSCRIPT' || (now.nodeName === 'TIME' && now.dateTime === wanted.dateTime)) return;
   for (const { name } of [...now.attributes]) {
     if (!wanted.hasAttribute(name) && !(name === 'open' && now.nodeName === 'DETAILS') && name !== 'data-shown') now.removeAttribute(name);
   }
