@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.check import check_account
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, Worker
@@ -31,6 +30,7 @@ from rq.serializers import JSONSerializer
 
 from config import BadSettings, Settings, load_settings
 from engine.causes import Cause, Side
+from engine.check import check_account
 from engine.endpoint import Account, Endpoint, RelayRoute, Route, Secret
 from engine.errors import EngineError, LeaseLost
 from engine.progress import Progress, Stop
@@ -323,7 +323,7 @@ class MoveWorker(Worker):
         signal.signal(signal.SIGTERM, lambda *_: _stop.ask())
 
     def handle_warm_shutdown_request(self) -> None:
-        super().handle_warm_shutdown_request()
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]  # RQ has no types here
         if self.horse_pid:
             os.kill(self.horse_pid, signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from engine.causes import Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, Throttled
-from engine.folders.mapping import FolderPlan, next_name_after_refusal, plan_folders
+from engine.folders.mapping import FolderPlan, ignores_case, next_name_after_refusal, plan_folders
 from engine.imap.fetch import fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.progress import Progress, ProgressSink
@@ -85,7 +85,8 @@ def _groups(ours: _Readers, theirs: _Readers, provider: str | None, targets: Map
         there = destination.list_folders()
         prefix, separator = destination.namespace_prefix()
         plans = plan_folders(source.list_folders(), there, source_prefix=source.namespace_prefix()[0], destination_prefix=prefix,
-                             destination_separator=separator or "", provider=provider or source.provider, kept=targets)
+                             destination_separator=separator or "", provider=provider or source.provider,
+                             case_insensitive=ignores_case(destination.provider), kept=targets)
     names = {folder.name for folder in there if folder.selectable}
     groups: dict[str, _Group] = {}
     for plan in plans:

@@ -14,22 +14,30 @@ from engine.imap.fetch import Metadata, fetch_digests, fetch_headers, fetch_meta
 from engine.imap.session import Session
 from engine.transfer.matching import Claims, Pair, instant, pair_equal, split_groups
 
+ALTERED_OCTETS = 64  # and 2 % of the message: what line ends, NULs and a final newline can make
+
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(\r?\n[ \t]+)?<[^>\r\n]+>", re.IGNORECASE | re.MULTILINE)
 
 
 def adopt(source: Session, target: Session, target_folder: str, wanted: Sequence[Metadata], claims: Claims, *,
-          sizes_are_exact: bool = True) -> list[Pair]:
-    """Pairs source messages with unclaimed destination messages of the same content. Both folders are EXAMINEd here on the
-    destination, and must be EXAMINEd by the caller on the source.
+          sizes_are_exact: bool = True) -> tuple[list[Pair], list[Pair]]:
+    """Pairs source messages with unclaimed destination messages: those of the same content, and those that the destination's
+    server altered when it stored them. The destination's folder is EXAMINEd here, the source's by the caller.
 
     `sizes_are_exact` False (Exchange: RFC822.SIZE is a guess) compares headers of all messages, not only of those of equal size.
     """
     if not target.examine(target_folder).messages:
-        return []
+        return [], []
     there = {m.uid: m for m in fetch_metadata(target, 1, None) if m.uid not in claims}
     here = {m.uid: m for m in wanted}
-    if sizes_are_exact:
-        here, there = _of_common_size(here, there)
+    pairs = _same(source, target, *(_of_common_size(here, there) if sizes_are_exact else (here, there)), sizes_are_exact)
+    for pair in pairs:
+        del here[pair.source_uid], there[pair.target_uid]
+    return pairs, _altered(source, target, here, there)
+
+
+def _same(source: Session, target: Session, here: dict[int, Metadata], there: dict[int, Metadata],
+          sizes_are_exact: bool) -> list[Pair]:
     if not here or not there:
         return []
     here_keys, certain = _keys(source, here, sizes_are_exact)
@@ -40,6 +48,24 @@ def adopt(source: Session, target: Session, target_folder: str, wanted: Sequence
     if here_left:
         pairs += _by_every_byte(source, target, {u: here[u] for u in here_left}, {u: there[u] for u in there_left})
     return sorted(pairs, key=lambda pair: pair.source_uid)
+
+
+def _altered(source: Session, target: Session, here: dict[int, Metadata], there: dict[int, Metadata]) -> list[Pair]:
+    """Among what found no equal: the same header block, the same date to the second, nearly the same size. Only messages whose
+    date occurs on the other side are looked at, so that a destination's own mail costs nothing."""
+    dates = {instant(m.internal_date) for m in here.values()} & {instant(m.internal_date) for m in there.values()}
+    here = {u: m for u, m in here.items() if instant(m.internal_date) in dates}
+    there = {u: m for u, m in there.items() if instant(m.internal_date) in dates}
+    if not here or not there:
+        return []
+    here_keys, there_keys = _dated_keys(source, here), _dated_keys(target, there)
+    return [p for p in pair_equal(here_keys, there_keys)
+            if abs(here[p.source_uid].size - there[p.target_uid].size) <= ALTERED_OCTETS + here[p.source_uid].size // 50]
+
+
+def _dated_keys(session: Session, messages: dict[int, Metadata]) -> dict[int, tuple[bytes, float | str]]:
+    return {uid: (hashlib.sha256(header).digest(), instant(messages[uid].internal_date))
+            for uid, header in fetch_headers(session, sorted(messages))}
 
 
 def _of_common_size(here: dict[int, Metadata], there: dict[int, Metadata]) -> tuple[dict[int, Metadata], dict[int, Metadata]]:

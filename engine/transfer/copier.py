@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
-from engine.folders.mapping import FolderPlan, plan_folders
+from engine.folders.mapping import FolderPlan, ignores_case, plan_folders
 from engine.folders.roles import FolderRole
 from engine.imap.session import FolderStatus, Session
 from engine.ledger import FolderRow, LedgerStore, SetAsideRow
@@ -165,7 +165,7 @@ class _MailboxMove:
         self.plans = plan_folders(
             source.list_folders(), theirs, source_prefix=source.namespace_prefix()[0], destination_prefix=prefix,
             destination_separator=separator or "", provider=self.source.endpoint.provider or source.provider,
-            kept={row.source: row.target for row in self.rows.values() if row.target})
+            case_insensitive=ignores_case(target.provider), kept={row.source: row.target for row in self.rows.values() if row.target})
         self.counted = source.statuses([p.source.name for p in self.plans])
         wanted = [p for p in self.plans if p.rule is None]
         self.existing = target.statuses(sorted({p.target for p in wanted if p.exists}))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError
 from engine.folders.mapping import FolderPlan
-from engine.imap.fetch import fetch_metadata, fetch_uids
+from engine.imap.fetch import fetch_metadata
 from engine.imap.session import FolderStatus, Selected, Session
 from engine.ledger import FolderRow, Outcome, SetAsideRow
 from engine.providers.catalogue import provider
@@ -24,7 +24,7 @@ from engine.transfer.reading import Reader, Wanted
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
 from engine.transfer.tally import Tally
 from engine.transfer.target import ensure_target
-from engine.transfer.writing import Writer
+from engine.transfer.writing import AppendedList, Writer
 
 BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
 
@@ -129,16 +129,22 @@ class FolderMove:
     def _adopt(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> None:
         """Runs for what is at the destination already. `target_uidvalidity` is stored with them: adoption is done."""
         pairs: list[Pair] = []
+        altered: list[Pair] = []
         found: list[Listed] = []
         if status.messages and selected.messages:
             source, target, accounted = self.sessions.source, self.sessions.target, records.accounted()
             exact = Quirk.SIZE_IS_ESTIMATE not in provider(source.provider).quirks
             found = listed(fetch_metadata(source, 1, None))
             wanted = [item.meta for item in found if item.meta.uid not in accounted]
-            pairs = adopt(source, target, self.plan.target, wanted, self.claims, sizes_are_exact=exact)
+            pairs, altered = adopt(source, target, self.plan.target, wanted, self.claims, sizes_are_exact=exact)
             target.unselect()
-        self._write_pairs(records, found, pairs, Outcome.ALREADY_THERE,
+        self._write_pairs(records, found, sorted(pairs + altered, key=lambda p: p.source_uid), Outcome.ALREADY_THERE,
                           replace(records.row, target_uidvalidity=status.uidvalidity))
+        if altered:
+            sizes = {item.meta.uid: item.meta.size for item in found}
+            records.write(row=replace(records.row, already_there=records.row.already_there - len(altered)), set_aside=[
+                SetAsideRow(p.source_uid, Cause.INCOMPLETE, f"at the destination as UID {p.target_uid}, altered by its server",
+                            sizes[p.source_uid]) for p in altered])
 
     def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome,
                      row: FolderRow | None = None) -> None:
@@ -147,7 +153,7 @@ class FolderMove:
         records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets, row=row)
         self.claims.add(p.target_uid for p in pairs)
 
-    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, list[tuple[int, int]]]:
+    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, AppendedList]:
         name, accounted = self.plan.source.name, records.accounted()
         first = records.row.source_uidnext or 1
         wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
@@ -188,25 +194,33 @@ class FolderMove:
         if error.cause is not Cause.LEDGER_UNWRITABLE:
             writer.save()
 
-    def _prove(self, records: FolderRecords, appended: list[tuple[int, int]]) -> None:
-        """Reads back, by UID, that each message of this run is there. What is not is named, never passed over."""
-        if not appended:
+    def _prove(self, records: FolderRecords, appended: AppendedList) -> None:
+        """Reads back that each message of this run is there with as many octets as were sent. What is not is named, never passed
+        over. (A destination that estimates sizes cannot be asked for them.)"""
+        if not appended.target_uids:
             return
         target = self.sessions.target
+        exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
         target.examine(self.plan.target)
-        there = set(fetch_uids(target, min(t for _, t in appended), max(t for _, t in appended)))
+        first, last = min(appended.target_uids), max(appended.target_uids)
+        unlike = appended.unlike((m.uid, m.size) for m in fetch_metadata(target, first, last))
         target.unselect()
-        missing = [(source_uid, target_uid) for source_uid, target_uid in appended if target_uid not in there]
-        if missing:
-            records.write(row=replace(records.row, moved=records.row.moved - len(missing)), set_aside=[
-                SetAsideRow(s, Cause.INCOMPLETE, f"accepted by the destination as UID {t}, and not there when read back")
-                for s, t in missing])
+        aside = [SetAsideRow(source_uid, Cause.INCOMPLETE, _unlike_words(target_uid, sent, there), sent)
+                 for source_uid, target_uid, sent, there in unlike if there is None or exact]
+        if aside:
+            records.write(row=replace(records.row, moved=records.row.moved - len(aside)), set_aside=aside)
 
     def _complete(self, records: FolderRecords, selected: Selected) -> None:
         row = records.row
         uidnext = selected.uidnext or records.accounted().last_below(1 << 33) + 1
         total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
         records.write(row=replace(row, complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total))
+
+
+def _unlike_words(target_uid: int, sent: int, there: int | None) -> str:
+    if there is None:
+        return f"accepted by the destination as UID {target_uid}, and not there when read back"
+    return f"at the destination as UID {target_uid}, but with {there} octets instead of {sent}: the server altered it"
 
 
 def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:

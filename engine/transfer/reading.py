@@ -15,6 +15,8 @@ from engine.errors import EngineError, MessageRefused, ProtocolError
 from engine.imap.append import Outgoing
 from engine.imap.fetch import Body, Metadata, fetch_bodies, fetch_metadata, fetch_uids
 from engine.imap.session import Session
+from engine.providers.catalogue import provider
+from engine.providers.provider import Quirk
 from engine.transfer.queues import Abandoned, ByteQueue
 from engine.transfer.records import Accounted, Listed, listed
 
@@ -100,11 +102,15 @@ def batches(messages: Sequence[Listed]) -> Iterator[list[Listed]]:
         yield group
 
 
-def header_only(content: bytes, announced: int) -> bool:
-    """Whether a server gave the header block and no body although it announced more (263; facts: providers section 9)."""
+def header_only(content: bytes, announced: int, *, exact: bool = True) -> bool:
+    """Whether a server gave the header block and no body although it announced more (263; facts: providers section 9).
+
+    Where sizes are guesses (`exact` False: Exchange) a small difference says nothing."""
     end = content.find(b"\r\n\r\n")
-    has_body = 0 <= end < len(content) - 4
-    return not has_body and announced > len(content) + max(64, len(content) // 10)
+    if 0 <= end < len(content) - 4:
+        return False
+    slack = 0 if exact else max(64, len(content) // 10)
+    return announced > len(content) + slack
 
 
 class Reader:
@@ -113,6 +119,7 @@ class Reader:
     def __init__(self, session: Session, wanted: Wanted) -> None:
         self._session = session
         self._wanted = wanted
+        self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
         self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
         self.reading_uid = 0  # the message under way, for whoever asks why the connection broke
         self._stream: ByteQueue[bytes] | None = None
@@ -200,7 +207,7 @@ class Reader:
             self._pour(body, stream)
             return True
         content = body.read()
-        if (content or not meta.size) and not header_only(content, meta.size):
+        if (content or not meta.size) and not header_only(content, meta.size, exact=self._exact_sizes):
             self.queue.put(Ready(item, _outgoing(meta, len(content), content)), len(content))
             return True
         if final:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,7 +79,7 @@ class Writer:
         self._unresolved: list[tuple[Listed, str, int]] = []  # no UIDPLUS: listed, digest, octets; their intents stay open
         self._unresolved_intents: list[int] = []
         self._next = _Outcome()
-        self.appended: list[tuple[int, int]] = []  # (source UID, destination UID) of this run, for the proof at the end
+        self.appended = AppendedList()
         self._uidplus = "UIDPLUS" in target.capabilities
 
     def take(self, queue: ByteQueue[Item]) -> bool:
@@ -192,7 +194,7 @@ class Writer:
         self._next.octets += octets
         self._claims.add((target_uid,))
         self._floor = max(self._floor, target_uid + 1)
-        self.appended.append((listed.meta.uid, target_uid))
+        self.appended.add(listed.meta.uid, target_uid, octets)
 
     def drain(self) -> None:
         """Waits for everything that was sent, and stores what became of it."""
@@ -235,6 +237,34 @@ class Writer:
             clear_set_aside=[a.listed.meta.uid for a in done.arrived if a.listed.meta.uid in self._records.set_aside])
         self._told()
         return written
+
+
+class AppendedList:
+    """What one run appended, for the proof at its end: 24 octets a message."""
+
+    def __init__(self) -> None:
+        self.source_uids, self.target_uids, self.sizes = array("Q"), array("Q"), array("Q")
+
+    def add(self, source_uid: int, target_uid: int, octets: int) -> None:
+        self.source_uids.append(source_uid)
+        self.target_uids.append(target_uid)
+        self.sizes.append(octets)
+
+    def unlike(self, there: Iterable[tuple[int, int]]) -> list[tuple[int, int, int, int | None]]:
+        """Compares with the (UID, octets) that the destination has: (source UID, destination UID, octets sent, octets there) of
+        each message that differs; None where it is not there at all."""
+        order = sorted(range(len(self.target_uids)), key=self.target_uids.__getitem__)
+        ordered = array("Q", (self.target_uids[i] for i in order))
+        found: dict[int, int] = {}
+        seen = bytearray(len(order))
+        for uid, octets in there:
+            at = bisect_left(ordered, uid)
+            if at < len(ordered) and ordered[at] == uid:
+                seen[at] = 1
+                if self.sizes[order[at]] != octets:
+                    found[at] = octets
+        return [(self.source_uids[order[at]], ordered[at], self.sizes[order[at]], found.get(at))
+                for at in range(len(order)) if not seen[at] or at in found]
 
 
 class _Hashing:

@@ -1,0 +1,220 @@
+"""Given servers that refuse, throttle, lie, cut or are late, when a mailbox is moved, then nothing is lost, doubled or silent."""
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engine.causes import Cause
+from engine.endpoint import Account
+from engine.ledger_file import SqliteLedger
+from engine.report import CopyOutcome, CopyReport
+from engine.transfer import copier, writing
+from engine.transfer.copier import copy_mailbox
+from engine.transfer.recover import Clock
+from tests.support.provider_simulator import (
+    LOOPBACK,
+    PROFILES,
+    Action,
+    AppendRefusal,
+    BodyFault,
+    Fault,
+    Profile,
+    ProviderSimulator,
+    message,
+    with_capabilities,
+)
+
+# Settling takes seconds by design; here it takes tenths.
+TEN_TIMES = Clock(monotonic=lambda: time.monotonic() * 10, sleep=lambda seconds: time.sleep(seconds / 10))
+
+
+@dataclass
+class Bench:
+    source: ProviderSimulator
+    destination: ProviderSimulator
+    ledger: SqliteLedger
+
+    def fill(self, count: int) -> None:
+        self.source.account()["INBOX"].put(*(message(str(n), f"body {n} ") for n in range(count)))
+
+    def copy(self, source: Account | None = None) -> CopyReport:
+        return copy_mailbox(source or self.source.login_for(), self.destination.login_for(), ledger=self.ledger,
+                            source_route=LOOPBACK, destination_route=LOOPBACK, clock=TEN_TIMES)
+
+    def contents(self, server: ProviderSimulator) -> Counter[bytes]:
+        return Counter(m.content for m in server.account()["INBOX"].messages)
+
+    def is_exact(self) -> bool:
+        return self.contents(self.source) == self.contents(self.destination)
+
+
+def offering(capabilities: str) -> Profile:
+    """A plain server with exactly these capabilities."""
+    plain = PROFILES["plain"]
+    return with_capabilities(plain, *capabilities.split(), without=tuple(plain.after.split()))
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[MakeBench]:
+    opened: list[Bench] = []
+
+    def make(source: str | Profile = "dovecot", destination: str | Profile = "dovecot") -> Bench:
+        one = Bench(ProviderSimulator(source), ProviderSimulator(destination), SqliteLedger(tmp_path / f"{len(opened)}", "pair"))
+        one.source.__enter__()
+        one.destination.__enter__()
+        opened.append(one)
+        return one
+
+    yield make
+    for one in opened:
+        one.ledger.close()
+        one.source.__exit__(None, None, None)
+        one.destination.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between tries are shortened; what is waited for is not."""
+    monkeypatch.setattr(copier, "RECONNECT_SECONDS", (0.01,))
+    monkeypatch.setattr(writing, "BUSY_WAIT_SECONDS", (0.01, 0.01, 0.01))
+
+
+@pytest.mark.parametrize("capabilities", [
+    "IMAP4rev1", "IMAP4rev1 UIDPLUS", "IMAP4rev1 LITERAL+", "IMAP4rev1 LITERAL- UIDPLUS", "IMAP4rev1 MULTIAPPEND",
+    "IMAP4rev1 MULTIAPPEND LITERAL+", "IMAP4rev1 UIDPLUS MULTIAPPEND LITERAL+"])
+def test_every_destination_gets_the_same_mailbox(bench: MakeBench, capabilities: str) -> None:
+    one = bench(destination=offering(capabilities))
+    one.fill(130)
+    report = one.copy()
+    assert (report.outcome, report.totals()["moved"]) == (CopyOutcome.COMPLETE, 130)
+    sent = [m.content for m in one.source.account()["INBOX"].messages]
+    assert [m.content for m in one.destination.account()["INBOX"].messages] == sent
+    assert one.copy().totals()["moved"] == 0
+
+
+def test_a_wrong_secret_is_one_login(bench: MakeBench) -> None:
+    one = bench()
+    report = one.copy(one.source.login_for(secret="wrong"))
+    assert (report.outcome, report.cause) == (CopyOutcome.FAILED, Cause.BAD_SECRET)
+    assert one.source.count("LOGIN") + one.source.count("AUTHENTICATE") == 1
+
+
+def test_a_refused_message_takes_nothing_with_it(bench: MakeBench) -> None:
+    one = bench()
+    one.fill(60)
+    one.destination.append_refusals.append(AppendRefusal(b"NO [TOOBIG] Message too large", contains=b"body 31 "))
+    report = one.copy()
+    assert report.outcome is CopyOutcome.PARTIAL
+    [aside] = report.set_aside
+    assert "Message too large" in aside.server_text
+    assert (one.contents(one.source) - one.contents(one.destination)).total() == 1
+    assert one.contents(one.destination).total() == 59
+
+
+def test_many_refused_messages_do_not_stop_a_mailbox(bench: MakeBench) -> None:
+    one = bench()
+    one.fill(100)
+    one.destination.append_refusals.append(AppendRefusal(b"NO not this one", contains=b"7 "))
+    report = one.copy()
+    refused = sum(b"7 " in content for content in one.contents(one.source).elements())
+    assert (len(report.set_aside), one.contents(one.destination).total()) == (refused, 100 - refused)
+
+
+def test_a_full_destination_stops_the_move_and_says_so(bench: MakeBench) -> None:
+    one = bench()
+    one.fill(50)
+    refusal = AppendRefusal(b"NO [OVERQUOTA] Quota exceeded", contains=b"body 30 ")
+    one.destination.append_refusals.append(refusal)
+    report = one.copy()
+    assert (report.outcome, report.cause) == (CopyOutcome.FAILED, Cause.DESTINATION_QUOTA)
+    one.destination.append_refusals.remove(refusal)
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    assert one.is_exact()
+
+
+@pytest.mark.parametrize("fault", [BodyFault.HEADER_ONLY, BodyFault.NIL, BodyFault.EMPTY, BodyFault.MISSING, BodyFault.REFUSED])
+def test_a_body_that_is_not_given_is_asked_for_again_then_named(bench: MakeBench, fault: BodyFault) -> None:
+    one = bench()
+    one.fill(20)
+    bad = one.source.account()["INBOX"].messages[7]
+    bad.fault = fault
+    report = one.copy()
+    assert report.outcome is CopyOutcome.PARTIAL
+    assert [(a.uid, a.reason) for a in report.set_aside] == [(bad.uid, "x_item")]
+    assert one.contents(one.destination).total() == 19
+    assert not one.source.source_changes()
+
+
+@pytest.mark.parametrize("fault", [BodyFault.HEADER_ONLY, BodyFault.MISSING, BodyFault.REFUSED, BodyFault.CUT])
+def test_a_body_that_is_given_at_the_second_asking_is_moved(bench: MakeBench, fault: BodyFault) -> None:
+    one = bench()
+    one.fill(20)
+    bad = one.source.account()["INBOX"].messages[7]
+    bad.fault, bad.fault_times = fault, 1
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    assert one.is_exact()
+
+
+def test_a_whole_mailbox_of_headers_is_named_to_the_last(bench: MakeBench) -> None:
+    """263 gives a throttled mover the header only (facts: providers section 9)."""
+    one = bench(source="m263_headers")
+    one.fill(30)
+    report = one.copy()
+    assert (report.outcome, len(report.set_aside)) == (CopyOutcome.PARTIAL, 30)
+    assert one.contents(one.destination).total() == 0
+
+
+def test_a_message_that_breaks_the_connection_every_time_is_set_aside(bench: MakeBench) -> None:
+    one = bench()
+    one.fill(20)
+    one.source.account()["INBOX"].messages[7].fault = BodyFault.CUT
+    report = one.copy()
+    assert (report.outcome, [a.uid for a in report.set_aside]) == (CopyOutcome.PARTIAL, [8])
+    assert one.contents(one.destination).total() == 19
+
+
+@pytest.mark.parametrize("action", [Action.CLOSE, Action.EXECUTE_THEN_CLOSE, Action.CUT_LITERAL])
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_the_destination_breaks_off_and_nothing_is_doubled(bench: MakeBench, action: Action, skip: int) -> None:
+    one = bench(destination=offering("IMAP4rev1 UIDPLUS LITERAL+"))
+    one.fill(40)
+    one.destination.faults.append(Fault("APPEND", action, skip=skip, at=5))
+    report = one.copy()
+    assert report.outcome is CopyOutcome.COMPLETE, report
+    assert one.is_exact()
+
+
+def test_what_a_dead_connection_stores_late_is_found_or_removed(bench: MakeBench) -> None:
+    """The server executes an APPEND after the connection was lost and the next one had its first look."""
+    one = bench(destination=offering("IMAP4rev1 UIDPLUS LITERAL+"))
+    one.fill(10)
+    one.destination.faults.append(Fault("APPEND", Action.LATE, seconds=0.3, skip=2))
+    one.destination.faults.append(Fault("APPEND", Action.CLOSE, skip=3))
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    assert one.is_exact()
+
+
+def test_a_stated_wait_ends_the_slice_and_is_obeyed(bench: MakeBench) -> None:
+    one = bench(source="exchange")
+    one.fill(10)
+    one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=b"BAD Request is throttled. Suggested Backoff Time: 92415 milliseconds"))
+    report = one.copy()
+    assert (report.outcome, report.cause) == (CopyOutcome.PAUSED, Cause.THROTTLED)
+    assert report.retry_after == pytest.approx(92.415)
+
+
+def test_only_what_may_be_sent_to_a_source_is_sent(bench: MakeBench) -> None:
+    for profile in sorted(PROFILES):
+        one = bench(source=profile)
+        one.fill(3)
+        one.copy()
+        assert not one.source.source_changes(), profile
+        assert not {verb for verb in one.source.counts() if "SEARCH" in verb}, profile
