@@ -16,22 +16,28 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from engine.endpoint import Secret
-from relay.tokens import new_token, token_sha256
+from relay.tokens import token_sha256
 from tests.support.certificates import authority
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 20.0  # the longest wait of a test for something that should come at once
-TOKEN = new_token("worker-1").reveal()
-OTHER_TOKEN = new_token("worker-2").reveal()
-EXPIRED_TOKEN = new_token("worker-3").reveal()
-FAR_TOKEN = new_token("worker-4").reveal()
+
+
+def made_up(client: str) -> str:
+    """A token that is the same in every process of a test run (it names parametrised tests)."""
+    return f"rt1.{client}." + b64encode(sha256(client.encode()).digest(), b"-_").decode().rstrip("=")
+
+
+TOKEN, OTHER_TOKEN, EXPIRED_TOKEN, FAR_TOKEN = (made_up(f"worker-{number}") for number in (1, 2, 3, 4))
 _sources = itertools.count(1)
 
 _WATCHED = """

@@ -82,7 +82,7 @@ def test_a_whole_session_runs_over_the_relay(relay: RelayProcess, source_server:
 @pytest.mark.parametrize(("token", "host", "port", "cause", "detail"), [
     ("rt1.worker-1." + "A" * 43, "localhost", "old", Cause.RELAY_REFUSED, "407 token"),
     (TOKEN, "imap.elsewhere.example", "old", Cause.RELAY_REFUSED, "403 not-allowed"),
-    (TOKEN, "127.0.0.1", "internal", Cause.RELAY_REFUSED, "403 address-refused"),
+    (TOKEN, "127.0.0.1", "internal", Cause.ADDRESS_REFUSED, "403 address-refused"),
     (TOKEN, "localhost", "dead", Cause.DNS_CONNECT, "502 refused"),
 ])
 def test_refusals_arrive_as_causes(relay: RelayProcess, token: str, host: str, port: str, cause: Cause, detail: str) -> None:
