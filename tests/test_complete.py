@@ -164,7 +164,8 @@ def test_every_text_for_people_is_a_pair() -> None:
     pairs += [pair for path in sorted((ROOT / "portal/templates").rglob("*.html")) for pair in pairs_in_template(path)]
     assert len(pairs) > 50
     for where, texts in pairs:
-        assert len(texts) == 2 and all(t.strip() for t in texts), where
+        assert len(texts) == 2, where
+        assert all(t.strip() for t in texts) or not CHINESE.search(texts[0]), where  # punctuation may stand in one language only
         assert not CHINESE.search(texts[1]) or texts[1] in ("中", "中文"), where  # the way back from an English page
 
 
