@@ -113,7 +113,7 @@ def _differences(session: Session, person: Person, row: SheetRow) -> dict[str, s
     said = {"name": row.name, "language": row.language,
             "source_login": checked_login(row.source_login, "source_login") if row.source_login else "",
             "destination_login": checked_login(row.destination_login, "destination_login") if row.destination_login else "",
-            "destination_address": row.destination_address}
+            "destination_address": row.destination_address if row.destination_said else ""}
     changes = {name: value for name, value in said.items() if value and value != (getattr(person, name) or "")}
     if "destination_address" in changes:
         if person.move.state not in STARTABLE:

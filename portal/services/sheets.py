@@ -80,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One person as the sheet has them; empty: not said."""
+    """One person as the sheet has them; empty: not said. A new mailbox that was not said (`destination_said`) is the same address."""
 
     number: int
     source_address: str
@@ -91,6 +91,7 @@ class SheetRow:
     destination_login: str = ""
     destination_secret: Secret | None = None
     language: str = ""
+    destination_said: bool = True
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _row(number: int, columns: Sequence[Column | None], cells: Sequence[str], pr
     return SheetRow(
         number, source, " ".join(values.get(Column.NAME, "").split()), values.get(Column.SOURCE_LOGIN, "").strip(),
         _secret(values.get(Column.SOURCE_SECRET)), destination, values.get(Column.DESTINATION_LOGIN, "").strip(),
-        _secret(values.get(Column.DESTINATION_SECRET)), language or "")
+        _secret(values.get(Column.DESTINATION_SECRET)), language or "", bool(new.strip()))
 
 
 def _secret(cell: str | None) -> Secret | None:
@@ -247,7 +248,7 @@ def _mangled(column: Column, cell: str) -> tuple[Words, Words] | None:
     text = cell.strip()
     if len(cell) > LONGEST_CELL:
         return Words("内容太长。", "The cell is too long."), Words("检查这一格的引号是否成对。", "Check that its quotes match.")
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if column is not Column.NAME and any(ord(c) < 32 or ord(c) == 127 for c in text):
         return Words("格子里有换行或看不见的符号。", "The cell holds a line break or a hidden character."), Words(
             "删掉多余的符号。", "Remove it.")
     as_text = Words("把这一列设成「文本」格式，重新填这一格，再另存为 CSV。",

@@ -85,9 +85,10 @@ class Database:
             connection = self.engine.raw_connection()  # no transaction: a checkpoint inside one is refused
             try:
                 cursor = connection.cursor()
-                for pragma in ("busy_timeout = 200", "wal_checkpoint(TRUNCATE)", f"busy_timeout = {BUSY_SECONDS * 1000}"):
-                    cursor.execute(f"PRAGMA {pragma}")
+                cursor.execute("PRAGMA busy_timeout = 200")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
+                connection.invalidate()  # closed for good: its short timeout is nobody else's
                 connection.close()
 
     def after_fork(self) -> None:

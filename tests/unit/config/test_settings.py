@@ -87,7 +87,9 @@ def test_a_relative_sqlite_file_does_not_depend_on_where_a_process_starts(tmp_pa
     ("ALLOWED_PORTS", "70000", "not a port or a range", "143,993"),
     ("RECONCILE_SECONDS", "300", "twice LEASE_SECONDS", "below 120"),
 ])
-def test_a_bad_value_names_the_variable_the_problem_and_what_to_write(tmp_path: Path, name: str, value: str, problem: str, write: str) -> None:
+def test_a_bad_value_names_the_variable_the_problem_and_what_to_write(
+    tmp_path: Path, name: str, value: str, problem: str, write: str
+) -> None:
     with pytest.raises(BadSettings) as caught:
         load(tmp_path, **{name: value})
     assert caught.value.name == name and str(caught.value).startswith(f"{name}: ")

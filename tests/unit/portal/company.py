@@ -62,7 +62,9 @@ class Company:
         return self.person("wang")
 
     def person(self, name: str) -> Person:
-        return add_person(self.session, ADMIN, self.project, NewPerson(f"{name}@old.example", name, destination_address=f"{name}@new.example"))
+        return add_person(
+            self.session, ADMIN, self.project, NewPerson(f"{name}@old.example", name, destination_address=f"{name}@new.example")
+        )
 
     def submit(self, person: Person, source: str | None = "right-code", destination: str | None = "new-password") -> Check:
         return submit_secrets(self.session, Actor.person(person), person, source and Secret(source), destination and Secret(destination),  # type: ignore[arg-type]

@@ -41,7 +41,9 @@ def test_an_unknown_account_takes_as_long_as_a_wrong_password() -> None:
     assert 0.4 < unknown / known < 2.5, f"{unknown:.3f} s against {known:.3f} s"
 
 
-@pytest.mark.parametrize("text", ["short", "elevenchars", "x" * 257, "aaaaaaaaaaaaaaaa", "password12345", "wangwei-loves-mail", "PassW0rd12345678"])
+@pytest.mark.parametrize(
+    "text", ["short", "elevenchars", "x" * 257, "aaaaaaaaaaaaaaaa", "password12345", "wangwei-loves-mail", "PassW0rd12345678"]
+)
 def test_weak_passwords_get_words(text: str) -> None:
     weak = why_weak(Secret(text), "wangwei@example.com")
     assert weak is not None and weak.zh and weak.en and text not in weak.en

@@ -55,7 +55,15 @@ def test_a_changed_value_does_not_open(files: KeyFiles) -> None:
     vault = Vault.from_file(files.private)
     sealed = Sealer.from_file(files.public).seal(Secret(CANARY), "person", 7, "source_secret")
     head, body = sealed.rsplit(".", 1)
-    for broken in (f"{head}.{'A' if body[0] != 'A' else 'B'}{body[1:]}", f"{head}.{body[:-8]}", f"{head}.", f"{head}.!!!!", "v1", "", "v2" + sealed[2:]):
+    for broken in (
+        f"{head}.{'A' if body[0] != 'A' else 'B'}{body[1:]}",
+        f"{head}.{body[:-8]}",
+        f"{head}.",
+        f"{head}.!!!!",
+        "v1",
+        "",
+        "v2" + sealed[2:],
+    ):
         with pytest.raises(NotSealedHere):
             vault.open(broken, "person", 7, "source_secret")
 

@@ -34,7 +34,12 @@ def test_only_the_hash_of_a_token_is_kept_and_no_event_holds_it(company: Company
         assert link.token_sha256 == token_sha256(token)
         assert now() + dt.timedelta(days=29) < link.expires_at <= company.project.closes_at
     (event,) = company.events("issue.link")
-    assert (event.actor, event.address, event.subject_kind, event.subject_id) == (HELPDESK.name, HELPDESK.address, "person", company.wang.id)
+    assert (event.actor, event.address, event.subject_kind, event.subject_id) == (
+        HELPDESK.name,
+        HELPDESK.address,
+        "person",
+        company.wang.id,
+    )
     assert token not in str(event.detail)
     assert link_url(company.portal.settings, token) == f"http://127.0.0.1:8000/m/{token}"
 

@@ -45,10 +45,18 @@ def test_inner_blanks_go_only_where_codes_are_shown_in_groups() -> None:
     assert as_typed(Secret(" abcd efgh\u00a0ijkl "), "source_secret", inner_blanks=True).reveal() == "abcdefghijkl"
 
 
-@pytest.mark.parametrize(("typed", "error"), [
-    ("", NotGiven), (" \u200b\u3000", NotGiven), ("ab\ncd", NotUsable), ("ab\x00cd", NotUsable), ("x" * 513, NotUsable), ("ＡＢＣｄ", NotUsable),
-    ("ab\ud800cd", NotUsable),
-])
+@pytest.mark.parametrize(
+    ("typed", "error"),
+    [
+        ("", NotGiven),
+        (" \u200b\u3000", NotGiven),
+        ("ab\ncd", NotUsable),
+        ("ab\x00cd", NotUsable),
+        ("x" * 513, NotUsable),
+        ("ＡＢＣｄ", NotUsable),
+        ("ab\ud800cd", NotUsable),
+    ],
+)
 def test_what_cannot_be_a_secret_is_refused_without_repeating_it(typed: str, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         as_typed(Secret(typed), "source_secret", inner_blanks=False)
@@ -76,7 +84,10 @@ def test_submitting_seals_replaces_checks_and_queues(company: Company) -> None:
     assert company.opened(company.wang, "destination_secret") == "first-new"
     assert (first.side, second.side, second.state, second.launched_by) == ("both", "both", CheckState.QUEUED, "person")
     assert company.queue.checks == [first.id, second.id]
-    assert [event.detail["fields"] for event in company.events("submit.secrets")] == [["destination_secret", "source_secret"], ["source_secret"]]
+    assert [event.detail["fields"] for event in company.events("submit.secrets")] == [
+        ["destination_secret", "source_secret"],
+        ["source_secret"],
+    ]
 
 
 def test_no_secret_stands_anywhere_but_sealed(company: Company) -> None:
@@ -317,7 +328,11 @@ def test_login_names_at_the_new_server(company: Company) -> None:
 
 def test_addresses_are_lower_case_and_unique_on_both_sides(company: Company) -> None:
     person = add_person(company.session, ADMIN, company.project, NewPerson(" Zhao@Old.Example ", "赵"))
-    assert (person.source_address, person.destination_address, person.move.state) == ("zhao@old.example", "zhao@old.example", MoveState.INVITED)
+    assert (person.source_address, person.destination_address, person.move.state) == (
+        "zhao@old.example",
+        "zhao@old.example",
+        MoveState.INVITED,
+    )
     with pytest.raises(AlreadyExists) as caught:
         add_person(company.session, ADMIN, company.project, NewPerson("ZHAO@old.example"))
     assert caught.value.field == "source_address"
@@ -326,7 +341,10 @@ def test_addresses_are_lower_case_and_unique_on_both_sides(company: Company) -> 
     assert caught.value.field == "destination_address"
 
 
-@pytest.mark.parametrize("address", ["", "wang", "@x.example", "wang@", "a b@x.example", "a@b@c.example", "a\n@x.example", "a@-x.example", '"a"@x.example'])
+@pytest.mark.parametrize(
+    "address",
+    ["", "wang", "@x.example", "wang@", "a b@x.example", "a@b@c.example", "a\n@x.example", "a@-x.example", '"a"@x.example'],
+)
 def test_what_is_no_address_is_refused(company: Company, address: str) -> None:
     with pytest.raises((NotUsable, NotGiven)) as caught:
         add_person(company.session, ADMIN, company.project, NewPerson(address))
