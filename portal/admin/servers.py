@@ -19,7 +19,7 @@ from portal.admin.blueprint import answer, bp, find_project, whole_number
 from portal.admin.readiness import has_own_secret, latest_test
 from portal.auth.routes import problems
 from portal.desk.words import explained
-from portal.employee.findings import check_steps, findings
+from portal.employee.findings import check_steps, warning_text
 from portal.extensions import services
 from portal.language import language, say
 from portal.models import Check, CheckState, Project, Relay, Role
@@ -164,5 +164,7 @@ def _test_values(test: Check) -> dict[str, Any]:
     project = g.session.get_one(Project, test.project_id)
     key, over = project.provider, test.state is CheckState.DONE
     ok = over and test.cause is None
-    return {"test": test, "test_over": over, "test_ok": ok, "steps": check_steps(test)[Side(test.side)],
-            "found": findings(test, provider(key)) if ok else None, "failure": explained(test.cause, key) if over else None}
+    found = test.result.get(test.side) or {}
+    return {"test": test, "test_over": over, "test_ok": ok, "steps": check_steps(test)[Side(test.side)], "found": found if ok else None,
+            "warnings": [text for row in found.get("warnings", []) if (text := warning_text(row, provider(key)))],
+            "failure": explained(test.cause, key) if over else None}

@@ -12,6 +12,7 @@ from flask.sansio.blueprints import BlueprintSetupState
 from sqlalchemy import select
 from werkzeug.exceptions import NotFound
 
+from engine.folders.mapping import explain_note
 from engine.providers.catalogue import providers
 from portal.auth.routes import problems
 from portal.desk import words as desk_words
@@ -29,6 +30,7 @@ from portal.desk.filters import (
 )
 from portal.desk.overview import BAR_ORDER, overview, shares
 from portal.desk.reading import accounted, find_move, link_is_good, picture
+from portal.employee.findings import rule_words
 from portal.extensions import services
 from portal.language import own_path, say, words
 from portal.models import Move, MoveState, Owner, Project, ProjectState, Role
@@ -45,7 +47,7 @@ def name_for_templates(state: BlueprintSetupState) -> None:
     """What the desk's and the admins' templates may ask; globals, because macros see nothing else."""
     state.app.jinja_env.globals.update(
         desk=desk_words, accounted=accounted, is_silent=is_silent, link_is_good=link_is_good, shares=shares, MoveState=MoveState,
-        BAR_ORDER=BAR_ORDER, NO_PROVIDER=NO_PROVIDER)
+        BAR_ORDER=BAR_ORDER, NO_PROVIDER=NO_PROVIDER, rule_words=rule_words, explain_note=explain_note)
 
 
 @bp.get("/desk")

@@ -4,9 +4,12 @@ Must not: decide anything. Always: a stored value that this version does not kno
 """
 from __future__ import annotations
 
+import re
+
 from engine.causes import Cause, Explanation, Side, Who, Words, explain
 from engine.providers.catalogue import known, provider
 from portal.desk.overview import known_cause
+from portal.services.credentials import SECRET_CAUSES
 
 WHO = {
     Who.USER: Words("本人", "The person"),
@@ -75,6 +78,40 @@ ACTS = {
 }
 
 
+DETAILS = {
+    "was": Words("原来", "was"), "cause": Words("原因", "cause"), "attempt": Words("第几次", "attempt"), "count": Words("数量", "count"),
+    "reason": Words("理由", "reason"), "host": Words("服务器", "server"), "port": Words("端口", "port"),
+    "security": Words("加密", "encryption"),
+    "own_ca": Words("自带证书机构", "own authority"), "pinned": Words("只认公钥", "pinned key"), "provider": Words("服务商", "provider"),
+    "relay": Words("中继", "relay"), "login": Words("账号", "account"), "login_template": Words("登录名写法", "login template"),
+    "side": Words("哪边", "side"), "name": Words("名称", "name"), "closes_at": Words("最后一天", "last day"),
+    "expires_at": Words("有效到", "good until"), "source": Words("旧邮箱", "old mailbox"), "destination": Words("新邮箱", "new mailbox"),
+    "fields": Words("项目", "fields"), "email": Words("邮箱", "address"), "role": Words("权限", "role"), "has": Words("已有权限", "has"),
+    "needs": Words("需要权限", "needs"), "page": Words("页面", "page"), "method": Words("方式", "method"), "rows": Words("行数", "rows"),
+    "added": Words("新加", "added"), "updated": Words("更新", "updated"), "unchanged": Words("没变", "unchanged"),
+    "started": Words("已开始", "started"), "problems": Words("有问题", "problems"), "outcome": Words("结果", "outcome"),
+    "stopped": Words("停下", "stopped"), "at_once": Words("立即", "at once"), "language": Words("语言", "language"),
+    "owner": Words("进程", "process"), "tries": Words("次数", "tries"), "new_token": Words("新令牌", "new token"),
+}
+
+
+def detail(key: str) -> Words:
+    return DETAILS.get(key) or Words(key, key)
+
+
+def detail_value(value: object) -> Words:
+    """A value of an event's detail: yes and no in words, times without their fractions, lists joined."""
+    if isinstance(value, bool):
+        return Words("是", "yes") if value else Words("否", "no")
+    if isinstance(value, list):
+        return Words("、".join(map(str, value)), ", ".join(map(str, value)))
+    text = _FRACTION.sub(r"\1 \2 UTC", str(value))
+    return Words(text, text)
+
+
+_FRACTION = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?\+00:00$")
+
+
 def act(action: str) -> Words:
     return ACTS.get(action) or Words(action, action)
 
@@ -100,6 +137,11 @@ def provider_name(key: str | None) -> Words:
 def explained(cause: str | None, provider_key: str | None = None) -> Explanation | None:
     """The words for a stored cause; None without a cause."""
     return explain(known_cause(cause), provider_key) if cause else None
+
+
+def wants_secret(cause: str | None) -> bool:
+    """Only a new password lets this move go on."""
+    return cause in SECRET_CAUSES
 
 
 def cause_choices() -> list[tuple[str, Words]]:

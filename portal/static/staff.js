@@ -6,7 +6,8 @@ for (const bar of document.querySelectorAll('[data-bulk]')) {
   const all = bar.querySelector('[data-all]'), whole = all.querySelector('input'), count = bar.querySelector('[data-count]');
   const tell = () => {
     const picked = boxes.filter((box) => box.checked).length;
-    count.textContent = picked ? `(${picked})` : '';
+    count.textContent = `(${picked})`;
+    count.hidden = !picked;
     whole.checked = picked > 0 && picked === boxes.length;
     whole.indeterminate = picked > 0 && picked < boxes.length;
   };

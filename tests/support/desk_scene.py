@@ -208,11 +208,11 @@ def _test(session: Session, portal: PortalForTests, project: Project, side: Side
     check = start_project_test(session, BOSS, project, side, "test@old.example", Secret(CANARY), portal.sealer)
     reached = ("name", "connect", "tls", "login", "folders") if cause is None else ("name", "connect", "tls", "login")
     row = session.get_one(Check, check.id)
-    row.steps = [{"step": step, "state": "failed" if cause and step == "login" else "ok"} for step in reached]
+    row.steps = [{"side": side.value, "step": step, "state": "failed" if cause and step == "login" else "ok"} for step in reached]
     row.state, row.finished_at, row.started_at = CheckState.DONE, now(), now()
     row.cause = cause.value if cause else None
     row.server_text = "LOGIN Login error, password error" if cause else ""
-    row.result = {} if cause else {"outcome": "ok", "folders": 23, "messages": 18040, "bytes": 4_400_000_000, "largest": 31_000_000}
+    row.result = {side.value: {"outcome": "failed" if cause else "ok", "folders": 23, "messages": 18040, "bytes": 4_400_000_000}}
     session.commit()
     return row.id
 
