@@ -1,9 +1,10 @@
 """Appending messages: the best of MULTIAPPEND, LITERAL+, LITERAL- and plain APPEND (RFC 3502, RFC 7888, RFC 3501 §6.3.11).
 
-`send` puts a batch on the wire and returns a handle; `wait` gives the results, so several batches are in flight where the reader can see
-it. Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
+`send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
+Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
-connection in step; content that ends early or late ends the connection (a half-sent literal stores nothing, RFC 3501 §6.3.11).
+connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
+content that ends early or late ends the connection (a half-sent literal stores nothing, RFC 3501 §6.3.11).
 """
 from __future__ import annotations
 
@@ -51,6 +52,15 @@ class Appended:
     target_uid: int | None
     error: EngineError | None
     target_uidvalidity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands before a message's literal, up to the count of its announcement. Not `ordinary`: the server is asked before the literal
+    is sent, whatever it offers, because it may refuse flags or date and then read the literal as commands (encoder.ordinary)."""
+
+    octets: bytes
+    ordinary: bool
 
 
 @dataclass(slots=True)
@@ -107,7 +117,7 @@ class Appender:
         wire (keyword, date, folder name) are not sent and come back with that error. Raises ConnectionBroken and the like."""
         self._channel.must_be_free()
         pending = Pending(batch, [], [None] * len(batch))
-        heads: list[bytes | None] = [self._head(pending, place, message) for place, message in enumerate(batch)]
+        heads = [self._head(pending, place, message) for place, message in enumerate(batch)]
         try:
             mailbox = encoder.mailbox(folder)
         except encoder.EncodeError as error:
@@ -117,7 +127,7 @@ class Appender:
         self._pending.append(pending)
         places = [place for place, head in enumerate(heads) if head is not None]
         try:
-            for group in self._groups(places, batch):
+            for group in self._groups(places, batch, heads):
                 self._send_command(pending, mailbox, group, heads)
             self._flush()
         except EngineError:
@@ -125,15 +135,18 @@ class Appender:
             raise
         return pending
 
-    def _groups(self, places: list[int], batch: Sequence[Outgoing]) -> Iterator[list[int]]:
-        """Places that share a command. A message without octets goes alone: in MULTIAPPEND it takes back all others (RFC 3502 §3)."""
+    def _groups(self, places: list[int], batch: Sequence[Outgoing], heads: Sequence[_Head | None]) -> Iterator[list[int]]:
+        """Places that share a command. What is likely refused goes alone: a message without octets (in MULTIAPPEND it takes back all
+        others, RFC 3502 §3), and one with unusual flags or date."""
         group: list[int] = []
         for place in places:
-            if group and (len(group) >= self.max_batch or not batch[place].size):
+            head = heads[place]
+            alone = not batch[place].size or (head is not None and not head.ordinary)
+            if group and (len(group) >= self.max_batch or alone):
                 yield group
                 group = []
             group.append(place)
-            if not batch[place].size:
+            if alone:
                 yield group
                 group = []
         if group:
@@ -142,7 +155,7 @@ class Appender:
     def _cause(self, cause: Cause) -> Cause:
         return at_destination(cause) if self._session.side is Side.DESTINATION else cause
 
-    def _head(self, pending: Pending, place: int, message: Outgoing) -> bytes | None:
+    def _head(self, pending: Pending, place: int, message: Outgoing) -> _Head | None:
         """Flags, date and the literal's announcement of one message, without its closing brace. None: it cannot be written."""
         try:
             if message.size < 0 or message.size >= 1 << 32:
@@ -160,9 +173,9 @@ class Appender:
             pending.results[place] = Appended(message.uid, None, refused)
             return None
         words.append(b"{%d" % message.size)
-        return b"".join(words)
+        return _Head(b"".join(words), encoder.ordinary(message.flags, message.internal_date))
 
-    def _send_command(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[bytes | None]) -> None:
+    def _send_command(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
         tag = self._channel.new_tag()
         command = _Command(tag, places)
         pending.commands.append(command)
@@ -171,10 +184,10 @@ class Appender:
             message, head = pending.batch[place], heads[place]
             assert head is not None
             command.octets += message.size
-            if message.size <= self._at_once:
-                self._put(head + b"+}\r\n")
+            if head.ordinary and message.size <= self._at_once:
+                self._put(head.octets + b"+}\r\n")
             else:
-                self._put(head + b"}\r\n")
+                self._put(head.octets + b"}\r\n")
                 self._flush()
                 if not self._channel.await_continuation(tag):
                     return  # answered instead (too big, over quota): the command is over, and so is its batch

@@ -9,6 +9,7 @@ step (ProtocolError) closes it; no exception holds what was sent.
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from engine.wire.decoder import (
     split_untagged,
 )
 
-_TAGGED = re.compile(rb"([A-Za-z0-9]{1,20}) (OK|NO|BAD)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
+_TAGGED = re.compile(rb"([A-Za-z0-9]{1,30}) (OK|NO|BAD)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
 _THROTTLE = re.compile(rb"\[THROTTLED\]|Suggested Backoff Time: *(\d{1,9}) *milliseconds", re.IGNORECASE)
 _STATUS_KINDS = frozenset((b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"))
 _LONG_KINDS = frozenset((b"LIST", b"XLIST", b"LSUB", b"FETCH", b"STATUS", b"ESEARCH", b"SEARCH", b"CAPABILITY", b"FLAGS", b"ID",
@@ -111,6 +112,8 @@ class Channel:
         self.bodies_by_number = False          # UID FETCH was seen to give no bodies, FETCH by number to give them (263)
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # the stream of responses that has the connection for itself
+        # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.
+        self._prefix = b"B" + secrets.token_hex(4).encode("ascii")
         self._count = 0
         self._answers: dict[bytes, Tagged | None] = {}
         self._throttled: Throttled | None = None
@@ -120,7 +123,7 @@ class Channel:
     def new_tag(self) -> bytes:
         """A tag that is in flight from now on."""
         self._count += 1
-        tag = b"B%d" % self._count
+        tag = b"%b%d" % (self._prefix, self._count)
         self._answers[tag] = None
         return tag
 

@@ -308,7 +308,8 @@ def test_a_server_that_stops_answering() -> None:
 def test_a_folder_that_stays_closed_for_want_of_a_safe_login_is_nobodys_message() -> None:
     unsafe = b"NO EXAMINE Unsafe Login. Please contact kefu@188.com for help"
     with Scripted(after_login(lambda peer: peer.answer(b"EXAMINE", status=unsafe) and None),
-                  greeting=b"OK Coremail System IMap Server Ready") as server, server.session() as session, pytest.raises(Refused) as caught:
+                  greeting=b"OK Coremail System IMap Server Ready") as server, \
+         server.session() as session, pytest.raises(Refused) as caught:
         session.examine("INBOX")
     assert caught.value.cause is not Cause.UNKNOWN
     assert "kefu@188.com" in caught.value.server_text

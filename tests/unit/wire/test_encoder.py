@@ -97,6 +97,21 @@ def test_dates_outside_the_grammar_are_refused(date: str) -> None:
         encoder.internal_date(date)
 
 
+@pytest.mark.parametrize(("flags", "date"), [
+    (("\\Seen", "$Label1"), "17-Jul-2026 02:44:25 -0700"), (("\\SEEN", "a+b.c_d-e"), "31-dec-1999 23:59:59 +1400"), ((), ""),
+    ((), " 7-Feb-2000 00:00:00 +0000"), ((), "30-Nov-1970 00:00:00 -1200")])
+def test_what_no_server_has_a_reason_to_call_malformed(flags: tuple[str, ...], date: str) -> None:
+    assert encoder.ordinary(flags, date)
+
+
+@pytest.mark.parametrize(("flags", "date"), [
+    (("\\Unheard",), ""), (("\\Seen", "a]"), ""), (("k" * 65,), ""), ((), "30-Feb-2026 00:00:00 +0000"), ((), "31-Apr-2026 00:00:00 +0000"),
+    ((), "17-Jul-1969 00:00:00 +0000"), ((), "17-Jul-2126 00:00:00 +0000"), ((), "17-Jul-2026 00:00:60 +0000"),
+    ((), "17-Jul-2026 00:00:00 +1500")])
+def test_what_some_server_may_refuse(flags: tuple[str, ...], date: str) -> None:
+    assert not encoder.ordinary(flags, date)
+
+
 def test_id_fields_within_the_limits_of_rfc_2971() -> None:
     assert encoder.id_list({"name": "Banjia", "note": 'a"b'}) == b'("name" "Banjia" "note" "a\\"b")'
     assert encoder.id_list({}) == b"NIL"
