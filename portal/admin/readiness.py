@@ -42,7 +42,7 @@ class Readiness:
 def readiness(session: Session, project: Project) -> Readiness:
     by_state = dict(session.execute(
         select(Move.state, func.count()).join(Person, Move.person_id == Person.id).where(Person.project_id == project.id)
-        .group_by(Move.state)).tuples().all())
+        .group_by(Move.state)).all())
     return Readiness(
         _server_task(session, project, Side.SOURCE, bool(project.provider or project.source_host)),
         _server_task(session, project, Side.DESTINATION, bool(project.destination_host)),

@@ -14,7 +14,7 @@ from flask_login import current_user
 from engine.endpoint import Secret
 from portal.auth.sessions import begin_session, end_session
 from portal.language import LANGUAGES, own_path, remember_language, say, words
-from portal.models import Role
+from portal.models import Role, Staff
 from portal.security.access import actor, guard, may, needs, open_to_anyone, staff
 from portal.security.passwords import SHORTEST
 from portal.services import staff as staff_service
@@ -33,12 +33,12 @@ def role_words(role: Role) -> str:
 @bp.record_once
 def name_for_templates(state: BlueprintSetupState) -> None:
     """What every staff template may ask; globals, because macros see nothing else."""
-    state.app.jinja_env.globals.update(may=may, Role=Role, role_words=role_words, shortest_password=SHORTEST)
+    state.app.jinja_env.globals.update(may=may, Role=Role, role_words=role_words, shortest_password=SHORTEST, signed_in=signed_in)
 
 
-@bp.app_context_processor
-def signed_in() -> dict[str, Any]:
-    return {"me": current_user.staff if current_user.is_authenticated else None}
+def signed_in() -> Staff | None:
+    """Asked by a template that shows it, never before: an error page must not need the database."""
+    return current_user.staff if current_user.is_authenticated else None
 
 
 @bp.get("/login")

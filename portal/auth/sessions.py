@@ -52,8 +52,8 @@ def end_session() -> None:
 @login_manager.user_loader  # type: ignore[untyped-decorator]  # Flask-Login has no types
 def _load(user_id: str) -> SignedIn | None:
     number, _, epoch = user_id.partition(":")
-    if not number.isdigit() or not epoch.isdigit() or not _still_good():
-        return None
+    if "session" not in g or not number.isdigit() or not epoch.isdigit() or not _still_good():
+        return None  # also where a request was refused before it got a session of the database
     staff = g.session.get(Staff, int(number))
     if staff is None or not staff.active or staff.session_epoch != int(epoch):
         return None

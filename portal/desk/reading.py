@@ -75,7 +75,7 @@ def picture(session: Session, move: Move) -> MovePicture:
     secrets = session.execute(select(Credential.field, Credential.expires_at).where(
         Credential.owner_kind == Owner.PERSON, Credential.owner_id == person.id))
     return MovePicture(move, person, list(attempts), list(folders), _set_aside(session, move), refused, list(links),
-                       dict(secrets.tuples().all()), latest_check(session, person), of_move(session, move))
+                       dict(secrets.all()), latest_check(session, person), of_move(session, move))
 
 
 def _set_aside(session: Session, move: Move) -> list[tuple[SetAside, LedgerFolder]]:

@@ -87,10 +87,13 @@ class DeskScene:
     staff_ids: dict[Role, int]
     passed_test: int = 0
     failed_test: int = 0
+    browsers: int = 0
 
     def signed_in(self, role: Role | None) -> FlaskClient:
-        """A browser in which somebody with this role signed in through the page; None: nobody."""
+        """A browser, at its own address, in which somebody with this role signed in through the page; None: nobody."""
+        self.browsers += 1
         client = self.portal.client()
+        client.environ_base["REMOTE_ADDR"] = f"198.51.100.{self.browsers % 250 + 1}"  # so that one's wrong tries do not hold up others
         if role is not None:
             token = form_token(client.get("/login").text)
             answer = client.post("/login", data={"csrf_token": token, "email": EMAILS[role], "password": PASSWORD})
