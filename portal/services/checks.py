@@ -26,6 +26,7 @@ from portal.services.credentials import (
     store_secret,
 )
 from portal.services.endpoints import checked_login, destination_endpoint, project_source, provider_of
+from portal.store.db import alone
 
 BOTH = "both"
 WRONG_TRIES = 2
@@ -76,6 +77,7 @@ def check_again(session: Session, actor: Actor, person: Person) -> Check:
     """Checks with the secrets that are stored: for causes that were mended at the provider. Raises ProjectClosed, NotGiven (no
     stored secret), TooManyTries, CheckRunning, WrongState (the secret itself was refused: it must be typed again)."""
     refuse_if_over(person.project)
+    alone(session, f"check {person.source_address}")
     stored = find_credential(session, Owner.PERSON, person.id, SOURCE_SECRET)
     if stored is None:
         raise NotGiven(SOURCE_SECRET, "没有保存的密码了，请再填一次。", "There is no stored password; enter it again.")
@@ -165,6 +167,7 @@ def start_project_test(session: Session, actor: Actor, project: Project, side: S
     refuse_if_over(project)
     side = Side(side)
     login = checked_login(login, "login")
+    alone(session, f"check {login}")
     if side is Side.DESTINATION:
         destination_endpoint(project)
     else:

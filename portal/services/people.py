@@ -30,6 +30,7 @@ from portal.services.common import (
 )
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET, as_typed, destroy_credentials, find_credential, store_secret
 from portal.services.endpoints import checked_host, checked_login, checked_port, checked_provider, provider_of, source_endpoint
+from portal.store.db import alone
 
 RUNNING = (MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING)
 _ADDRESS = re.compile(r"[^\s@\"(),:;<>\[\\\]\x00-\x1f\x7f]{1,64}@(?=.{1,253}$)([^\W_]([\w-]{0,62}))(\.[^\W_]([\w-]{0,62}))*")
@@ -137,6 +138,7 @@ def submit_secrets(session: Session, actor: Actor, person: Person, source_secret
     """Takes what was typed, seals it in place of what was there, and asks for a check. Empty fields leave what is stored.
     Raises NotGiven, NotUsable, TooManyTries, CheckRunning, WrongState, ProjectClosed; then nothing is stored."""
     refuse_if_over(person.project)
+    alone(session, f"check {person.source_address}")
     _refuse_while_running(person)
     needed = needs(session, person)
     typed: dict[str, Secret] = {}

@@ -30,6 +30,7 @@ from portal.services.common import (
     transaction,
 )
 from portal.services.people import mail_address
+from portal.store.db import alone
 
 WRONG_SIGN_INS = 5
 SIGN_IN_WINDOW = dt.timedelta(minutes=15)
@@ -135,6 +136,7 @@ def authenticate(session: Session, email: str, password: Secret, address: str) -
     email = email.strip().lower()[:254]
     actor = Actor(f"staff:{email}", address)
     with transaction(session):
+        alone(session, "sign_in")
         until = max(filter(None, (_blocked_until(session, AuditEvent.actor == actor.name),
                                   _blocked_until(session, AuditEvent.address == address) if address else None)), default=None)
         if until is not None:

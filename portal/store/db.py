@@ -18,7 +18,7 @@ from typing import Protocol, cast
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
@@ -64,6 +64,8 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """A session that sees one moment of the database and cannot hold up writers. What was changed in it is not kept."""
         session = self.open_session()
+        if self.engine.dialect.name == "postgresql":
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         try:
             yield session
         finally:
@@ -133,6 +135,13 @@ def begin_writing(session: Session) -> None:
         session.commit()
     session.expire_all()
     session.connection(execution_options={_BEGIN: "IMMEDIATE"})
+
+
+def alone(session: Session, what: str) -> None:
+    """Until the transaction ends, nobody else passes here with the same `what`: for rules that count rows before adding one. On
+    SQLite a transaction that may write is alone as it is."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(what))))
 
 
 # --- migrations -----------------------------------------------------------------------------------------------------------
