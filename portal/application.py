@@ -57,7 +57,6 @@ def _configure(app: Flask, settings: Settings, secret_key: bytes) -> None:
         WTF_CSRF_SSL_STRICT=False,   # it wants a Referer, which we forbid; portal/security/headers.py looks at the origin
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_options = {**app.jinja_options, "autoescape": True}
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies,  # type: ignore[method-assign]
                                 x_host=0)

@@ -45,7 +45,7 @@ def prefer(wanted: str) -> None:
 
 def forget_account_language() -> None:
     """For pages that must not read the database: an error page may be shown because it does not answer."""
-    g.language = _chosen() or g.get("account_language") or _wished() or "zh"
+    g.language = _chosen() or g.get("account_language") or _wished() or current_app.extensions["banjia"].settings.language
 
 
 def _chosen() -> str | None:
@@ -199,8 +199,10 @@ def own_path(wanted: str | None, instead: str = "/") -> str:
 
 
 def back_path() -> str:
-    """Where the language switch returns to: this page."""
-    return request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else request.path
+    """Where the language switch returns to: this page, if it can be opened; else the front page."""
+    if request.method in ("GET", "HEAD"):
+        return request.full_path.rstrip("?")
+    return request.path if current_app.url_map.bind("").test(request.path, "GET") else "/"
 
 
 def init_language(app: Flask) -> None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
-from engine.causes import Words
 from portal.language import own_path
 from portal.public.errors import new_reference
 from tests.support.portal_app import PortalForTests, form_token
@@ -65,6 +65,12 @@ def test_own_pages_are_returned_to() -> None:
     assert own_path("/desk/moves?state=stuck&q=a%40b", "/") == "/desk/moves?state=stuck&q=a%40b"
 
 
+def test_the_switch_on_a_page_that_answered_a_form_returns_to_one_that_opens(portal: PortalForTests) -> None:
+    browser = portal.client()
+    assert 'name="back" value="/"' in browser.post("/move/pause").text
+    assert 'name="back" value="/move/credentials"' in browser.post("/move/credentials").text
+
+
 @pytest.mark.parametrize(("path", "code"), [("/nope", 404), ("/move/check/x", 404)])
 def test_an_error_page_says_what_to_do_and_has_a_reference(portal: PortalForTests, path: str, code: int,
                                                               caplog: pytest.LogCaptureFixture) -> None:
@@ -114,5 +120,36 @@ def test_a_debugger_is_refused(portal: PortalForTests) -> None:
     assert answer.status_code == 500 and "把旧邮箱" not in answer.text
 
 
-def test_words_are_paired() -> None:
-    assert Words("好", "good").in_("en") == "good"
+# --- the look -------------------------------------------------------------------------------------------------------------
+
+TEXT_ON = [("ink", "paper"), ("ink", "ground"), ("soft", "paper"), ("soft", "ground"), ("accent", "paper"), ("accent", "ground"),
+           ("accent-ink", "accent"), ("accent-deep", "accent-wash"), ("ok", "paper"), ("ok", "ok-wash"), ("wait", "paper"),
+           ("wait", "wait-wash"), ("stop", "paper"), ("stop", "stop-wash"), ("ink", "ok-wash"), ("ink", "wait-wash"), ("ink", "stop-wash"), ("soft", "stop-wash"),
+           ("soft", "wait-wash"), ("accent", "stop-wash"), ("accent", "wait-wash"), ("ink", "accent-wash")]
+
+
+def _themes(portal: PortalForTests) -> dict[str, dict[str, str]]:
+    sheet = (Path(portal.app.static_folder or "") / "banjia.css").read_text("utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", sheet, re.S)[:2]
+    first = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", light))
+    return {"light": first, "dark": {**first, **dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", dark))}}
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_fields_can_be_seen_in_both_themes(portal: PortalForTests, theme: str) -> None:
+    """WCAG 2.2, 1.4.3 and 1.4.11: 4.5 to 1 for text, 3 to 1 for the edge of a field and for the bar."""
+    colours = _themes(portal)[theme]
+    faint = [pair for pair in TEXT_ON if _contrast(colours[pair[0]], colours[pair[1]]) < 4.5]
+    faint += [pair for pair in (("edge", "paper"), ("edge", "ground"), ("accent", "line"))
+              if _contrast(colours[pair[0]], colours[pair[1]]) < 3]
+    assert faint == []
