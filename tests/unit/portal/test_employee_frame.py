@@ -122,10 +122,13 @@ def test_a_debugger_is_refused(portal: PortalForTests) -> None:
 
 # --- the look -------------------------------------------------------------------------------------------------------------
 
-TEXT_ON = [("ink", "paper"), ("ink", "ground"), ("soft", "paper"), ("soft", "ground"), ("accent", "paper"), ("accent", "ground"),
-           ("accent-ink", "accent"), ("accent-deep", "accent-wash"), ("ok", "paper"), ("ok", "ok-wash"), ("wait", "paper"),
-           ("wait", "wait-wash"), ("stop", "paper"), ("stop", "stop-wash"), ("ink", "ok-wash"), ("ink", "wait-wash"), ("ink", "stop-wash"), ("soft", "stop-wash"),
-           ("soft", "wait-wash"), ("accent", "stop-wash"), ("accent", "wait-wash"), ("ink", "accent-wash")]
+TEXT_ON = [
+    ("ink", "paper"), ("ink", "ground"), ("soft", "paper"), ("soft", "ground"), ("accent", "paper"),
+    ("accent", "ground"), ("accent-ink", "accent"), ("accent-deep", "accent-wash"), ("ok", "paper"), ("ok", "ok-wash"),
+    ("wait", "paper"), ("wait", "wait-wash"), ("stop", "paper"), ("stop", "stop-wash"), ("ink", "ok-wash"),
+    ("ink", "wait-wash"), ("ink", "stop-wash"), ("soft", "stop-wash"), ("soft", "wait-wash"), ("accent", "stop-wash"),
+    ("accent", "wait-wash"), ("ink", "accent-wash"),
+]
 
 
 def _themes(portal: PortalForTests) -> dict[str, dict[str, str]]:
