@@ -1,11 +1,12 @@
 """`make test`: sets up what the suites need, runs them all, says in its last lines what could not run.
 
-Owns no test. Always: exits 1 if a check or test failed; with REQUIRE_ALL=1 (.ci/run) also if anything was skipped, so that nothing passes
-by not running. Services of the system (a Redis or Dovecot that a package starts) are never used: the tests start their own.
+Owns no test. Always: exits 1 if a check or test failed; with REQUIRE_ALL=1 (.ci/run) also if anything was skipped, so that nothing
+passes by not running. Services of the system (a Redis or Dovecot that a package starts) are never used: the tests start their own.
 The browser suite has a process of its own: Playwright's loop and others' do not share one.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -91,10 +92,8 @@ class Suite:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Whatever a suite left behind in its own session goes with it."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
 
 
@@ -128,7 +127,8 @@ def provide() -> list[str]:
             NO_SERVICES.write_text("#!/bin/sh\nexit 101\n")
             NO_SERVICES.chmod(0o755)
         try:
-            for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]):
+            for command in (["apt-get", "update", "-qq"],
+                            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]):
                 subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, timeout=900, check=False)
         finally:
             if held_back:

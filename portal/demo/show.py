@@ -5,9 +5,10 @@ import shutil
 from typing import TextIO
 
 from config import Settings
+from engine.providers.catalogue import provider
 from portal.demo.mailservers import forget, mail_directory
 from portal.demo.state import HELPDESK, PEOPLE, DemoPerson
-from portal.demo.world import DemoWorld, World, demo_settings
+from portal.demo.world import DIRECT, PROVIDER, RELAYED, DemoWorld, World, demo_settings
 from portal.launcher import Launcher, Plan, only_one
 
 NAME = "demo"
@@ -33,8 +34,8 @@ def welcome(world: World) -> str:
     return f"""
   搬家样例已经就绪 · The demo is ready: {base}   （邮件服务器 · mail servers: {world.mail.kind}）
 
-  1. 员工：在浏览器或手机大小的窗口里打开，选「网易企业邮箱」，照着走
-     Employee: open it in a browser or a phone-sized window, choose NetEase enterprise mail, follow the steps
+  1. 员工：在浏览器（或手机大小的窗口）里打开，照着走；要填的密码在下面
+     Employee: open it in a browser (or a phone-sized window) and follow the steps; the secret to type is below
 {_person(world, first)}
   2. 客服：看谁卡住了、为什么；改好以后重新开始
      Helpdesk: who is stuck and why; relaunch when it is mended
@@ -42,8 +43,8 @@ def welcome(world: World) -> str:
        {HELPDESK}
        密码 password: {state.desk_password}
 
-  3. {wrong.sample.name}的授权码一开始是错的，客服台上能看到。打开他的链接填对，再重新开始
-     {wrong.sample.name}'s code was wrong at first; the desk shows it. Open the link, enter the right one, relaunch
+  3. {wrong.sample.name}的密码一开始是错的，客服台上能看到。打开这个链接填对，再重新开始
+     {wrong.sample.name}'s secret was wrong at first; the desk shows it. Open this link, enter the right one, relaunch
 {_person(world, wrong)}
   4. {relayed.sample.name}的旧邮箱要经过中继 · {relayed.sample.name}'s old mailbox is reached through the relay
 {_person(world, relayed)}
@@ -52,9 +53,10 @@ def welcome(world: World) -> str:
 
 
 def _person(world: World, person: DemoPerson) -> str:
+    secret = provider(PROVIDER[RELAYED if person.through_relay else DIRECT]).secret_name
     return f"""       {person.sample.name} {person.source}
        {world.link(person)}
-       授权码 code: {world.state.codes[person.source]}
+       {secret.zh} · {secret.en}: {world.state.codes[person.source]}
 """
 
 
