@@ -5,9 +5,11 @@ services refuse).
 """
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import IO, Any
 
-from flask import Blueprint, abort, g, render_template
+from flask import Blueprint, Request, abort, g, render_template
+from flask.sansio.blueprints import BlueprintSetupState
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound
 
@@ -16,6 +18,20 @@ from portal.security.access import guard
 
 bp = Blueprint("admin", __name__)
 guard(bp)
+
+
+class InMemoryRequest(Request):
+    """Uploads stay in memory: a sheet holds passwords, and the usual spool file would put them on the disk (reliability, P12).
+    MAX_CONTENT_LENGTH bounds them."""
+
+    def _get_file_stream(self, total_content_length: int | None, content_type: str | None, filename: str | None = None,
+                         content_length: int | None = None) -> IO[bytes]:
+        return io.BytesIO()
+
+
+@bp.record_once
+def keep_uploads_in_memory(state: BlueprintSetupState) -> None:
+    state.app.request_class = InMemoryRequest  # type: ignore[attr-defined]  # a Flask app has one
 
 
 @bp.errorhandler(NotFound)

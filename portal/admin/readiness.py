@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from engine.causes import Side
 from portal.models import AuditEvent, Check, CheckState, Credential, Link, Move, MoveState, Owner, Person, Project, now
+from portal.services.common import is_over
 from portal.services.credentials import DESTINATION_SECRET
 
 
@@ -67,6 +68,8 @@ def latest_test(session: Session, project: Project, side: Side) -> Check | None:
 
 
 def people_with_link(session: Session, project: Project) -> int:
+    if is_over(project):
+        return 0  # none opens any more
     return session.scalar(select(func.count(func.distinct(Link.person_id))).join(Person, Link.person_id == Person.id).where(
         Person.project_id == project.id, Link.revoked_at.is_(None), Link.expires_at > now())) or 0
 
