@@ -121,7 +121,7 @@ class Appender:
         try:
             mailbox = encoder.mailbox(folder)
         except encoder.EncodeError as error:
-            refused = Refused(self._cause(Cause.X_NAME), side=self._session.side, detail=str(error))
+            refused = Refused(self._cause(Cause.X_FOLDER), side=self._session.side, detail=str(error))
             pending.results = [Appended(message.uid, None, refused) for message in batch]
             return pending
         self._pending.append(pending)

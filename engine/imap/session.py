@@ -3,14 +3,14 @@
 Must not: open a folder of the source other than by EXAMINE, expunge anything there, send SEARCH (broken at Tencent and Alibaba:
 facts, engine §5.2), run a command while a stream of bodies is being read.
 Always: used by one thread at a time (`close` may come from another); folder names are wire names; one that cannot be written on the
-wire is a Refused(X_NAME), never a line.
+wire is a Refused(X_FOLDER), never a line.
 """
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 
-from engine.causes import Cause, Side
+from engine.causes import Cause, Side, at_destination
 from engine.endpoint import Account, Route
 from engine.errors import EngineError, Refused, Throttled
 from engine.imap import folders
@@ -82,7 +82,8 @@ class Session:
         try:
             return encoder.mailbox(name)
         except encoder.EncodeError as error:
-            raise Refused(Cause.X_NAME, side=self.side, detail=str(error)) from None
+            cause = at_destination(Cause.X_FOLDER) if self.side is Side.DESTINATION else Cause.X_FOLDER
+            raise Refused(cause, side=self.side, detail=str(error)) from None
 
     def namespace_prefix(self) -> tuple[str, str | None]:
         """(prefix that every personal folder bears, as wire name; hierarchy separator)."""
@@ -115,11 +116,12 @@ class Session:
         return b"(MESSAGES UIDNEXT UIDVALIDITY SIZE)" if size else b"(MESSAGES UIDNEXT UIDVALIDITY)"
 
     def status(self, name: str) -> FolderStatus:
-        """Raises Refused when the server does not know the folder."""
+        """Raises Refused when the server does not know the folder, or says OK and nothing about it."""
         answer = self.channel.run(b"STATUS %s %s" % (self._mailbox(name), self._status_items()), "select")
         found = self._status_in(answer, name)
         if found is None:
-            raise self.channel.misbehaved("STATUS was answered without the counts")
+            cause = at_destination(Cause.X_FOLDER) if self.side is Side.DESTINATION else Cause.X_FOLDER
+            raise Refused(cause, side=self.side, detail="STATUS was answered without the counts")
         return found
 
     def _status_in(self, answer: Answer, name: str) -> FolderStatus | None:

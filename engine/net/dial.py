@@ -23,7 +23,7 @@ from engine.net import preface, tls
 from engine.net.addresses import EVERYWHERE, vet
 from engine.net.stream import Stream, Transport, keep_alive
 
-PER_ADDRESS = 10.0  # seconds for one address while others are left
+PER_ADDRESS = 5.0  # seconds for one address while others are left (IPv6 that leads nowhere is common)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,20 @@ def test_counts_in_lower_case_without_uidnext_and_spelt_another_way() -> None:
         assert session.status("a b") == FolderStatus(4, None, 2)
 
 
+def test_an_ok_without_counts_is_the_folders_fault_and_not_the_connections() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b"STATUS")
+        peer.answer(b"STATUS", b"STATUS a (UIDNEXT 5)")
+        peer.answer(b"STATUS", b"STATUS a (MESSAGES 5)")
+
+    with Scripted(after_login(talk)) as server, server.session() as session:
+        for _ in range(2):
+            with pytest.raises(Refused) as caught:
+                session.status("a")
+            assert caught.value.cause is Cause.X_FOLDER
+        assert session.status("a").messages == 5
+
+
 def test_pipelined_counts_leave_out_what_is_refused() -> None:
     def talk(peer: Peer) -> None:
         tags = [peer.expect(b"STATUS") for _ in range(3)]  # all are there before the first is answered
@@ -258,7 +272,7 @@ def test_a_folder_name_never_ends_the_line(verb: str, name: str) -> None:
         before = server.heard
         with pytest.raises(Refused) as caught:
             getattr(session, verb)([name] if verb == "statuses" else name)
-        assert caught.value.cause in (Cause.X_NAME, Cause.DESTINATION_LOGIN)
+        assert caught.value.cause is Cause.DESTINATION_REFUSED
         assert server.heard == before
 
 
