@@ -4,7 +4,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.causes import Cause
@@ -63,11 +63,13 @@ def test_a_network_opens_itself_and_nothing_else() -> None:
     assert refused("64:ff9b::7f00:1", lab), "the translator's own prefix is still closed"
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_every_address_gets_an_answer(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     refused(str(address))
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_a_mapped_address_is_judged_as_what_it_maps(address: ipaddress.IPv4Address) -> None:
     assert refused(f"::ffff:{address}") == refused(str(address))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ProtocolError
@@ -39,6 +39,7 @@ def test_what_cannot_be_read_is_a_protocol_error(parts: list[bytes]) -> None:
         decode(parts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=5))
 @example([b"(" * 100])
 @example([b'"\\'])

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.wire import encoder
@@ -24,6 +24,7 @@ def test_a_line_break_or_zero_byte_is_refused_everywhere(encode: Callable[[str],
         encode(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_makes_any_argument_hold_a_line_break(text: str) -> None:
     for encode in ENTRY_POINTS:
@@ -138,6 +139,7 @@ def test_a_range_never_descends() -> None:
         encoder.uid_range(5, 4)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, encoder.MAX_UID), max_size=300), st.integers(25, 300))
 def test_sets_hold_exactly_their_uids_within_the_length(uids: set[int], longest: int) -> None:
     sets = encoder.uid_sets(sorted(uids, reverse=True), longest)

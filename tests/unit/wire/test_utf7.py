@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.wire import utf7
@@ -19,6 +19,7 @@ def test_known_names(display: str, wire: str) -> None:
     assert utf7.decode(wire) == display
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_name_comes_back(display: str) -> None:
     wire = utf7.encode(display)
@@ -37,6 +38,7 @@ def test_raw_octets_are_shown_as_people_read_them() -> None:
     assert utf7.decode("归档".encode("gb18030").decode("latin-1")) == "归档"
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_no_octets_of_a_server_raise(raw: bytes) -> None:
     assert isinstance(utf7.decode(raw.decode("latin-1")), str)
