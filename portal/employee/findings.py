@@ -187,7 +187,7 @@ class MovedLine:
 
 
 def folder_lines(rows: list[LedgerFolder]) -> list[MovedLine]:
-    return [MovedLine(folder_name(row.source_display or row.source), "" if row.rule else row.target_display or row.target,
+    return [MovedLine(folder_name(row.source_display or row.source), "" if row.rule else folder_name(row.target_display or row.target),
                       row.total, row.moved,
                       row.already_there, row.set_aside, _remark(row), row.moved + row.already_there + row.excluded + row.set_aside)
             for row in rows]
