@@ -8,7 +8,7 @@ wire is a Refused(X_FOLDER), never a line.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from engine.causes import Cause, Side, at_destination
 from engine.endpoint import Account, Route
@@ -85,6 +85,16 @@ class Session:
             cause = at_destination(Cause.X_FOLDER) if self.side is Side.DESTINATION else Cause.X_FOLDER
             raise Refused(cause, side=self.side, detail=str(error)) from None
 
+    @contextlib.contextmanager
+    def _about_a_folder(self) -> Iterator[None]:
+        """A refusal in words that no rule knows is about this folder: the caller counts it and goes on with the next."""
+        try:
+            yield
+        except Refused as error:
+            if error.cause is Cause.UNKNOWN:
+                error.cause, error.causes = Cause.X_FOLDER, (Cause.X_FOLDER, *error.causes)
+            raise
+
     def namespace_prefix(self) -> tuple[str, str | None]:
         """(prefix that every personal folder bears, as wire name; hierarchy separator)."""
         if "NAMESPACE" in self.capabilities:
@@ -117,7 +127,9 @@ class Session:
 
     def status(self, name: str) -> FolderStatus:
         """Raises Refused when the server does not know the folder, or says OK and nothing about it."""
-        answer = self.channel.run(b"STATUS %s %s" % (self._mailbox(name), self._status_items()), "select")
+        command = b"STATUS %s %s" % (self._mailbox(name), self._status_items())
+        with self._about_a_folder():
+            answer = self.channel.run(command, "select")
         found = self._status_in(answer, name)
         if found is None:
             cause = at_destination(Cause.X_FOLDER) if self.side is Side.DESTINATION else Cause.X_FOLDER
@@ -170,7 +182,8 @@ class Session:
         self._mailbox(name)
         self._selected, self._written_to = None, False
         try:
-            told = self._client.select_folder(name, readonly=True)
+            with self._about_a_folder():
+                told = self._client.select_folder(name, readonly=True)
             messages = int(told.get(b"EXISTS", 0))
             uidvalidity = int(told.get(b"UIDVALIDITY", 0))
             uidnext = int(told[b"UIDNEXT"]) if told.get(b"UIDNEXT") else None

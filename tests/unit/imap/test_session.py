@@ -329,6 +329,15 @@ def test_a_folder_that_stays_closed_for_want_of_a_safe_login_is_nobodys_message(
     assert "kefu@188.com" in caught.value.server_text
 
 
+@pytest.mark.parametrize("verb", ["examine", "status"])
+def test_words_that_no_rule_knows_are_about_the_folder(verb: str) -> None:
+    with Scripted(after_login(lambda peer: peer.answer(b"", status=b"NO the moon is in the wrong house") and None)) as server, \
+         server.session() as session, pytest.raises(Refused) as caught:
+        getattr(session, verb)("a")
+    assert caught.value.cause is Cause.X_FOLDER
+    assert caught.value.server_text == "the moon is in the wrong house"
+
+
 def test_the_quickest_round_trip_is_known() -> None:
     def talk(peer: Peer) -> None:
         for _ in range(3):
