@@ -37,7 +37,7 @@ from engine.progress import Progress, Stop
 from engine.providers.catalogue import provider
 from engine.report import CheckResult, CopyOutcome, CopyReport, Step, StepState
 from engine.transfer.copier import copy_mailbox
-from portal.models import Check, Move, Owner, Person, Project, Relay
+from portal.models import Check, Move, MoveState, Owner, Person, Project, Relay
 from portal.queueing import QUEUE_CHECK, QUEUE_MOVE, WorkQueue
 from portal.security.vault import Vault, VaultError
 from portal.services import leases
@@ -92,6 +92,8 @@ def run_slice(move_id: int) -> None:
         with place.database.session() as session:
             state = leases.finish_slice(session, place.name, lease, report)
         log.info("slice of move %d: %s, %s, %s", move_id, report.outcome.value, state.value, report.cause or "no cause")
+        if state is MoveState.DONE:  # the secrets were destroyed with it
+            place.database.forget_deleted()
     except LeaseLost as lost:
         log.warning("slice given up: %s", lost)
 
@@ -358,7 +360,9 @@ def reconcile(place: Workplace) -> int:
     """Puts on the queues what should be there and is not. Returns how many entries were put."""
     with place.database.session() as session:
         lost = leases.recover_lost(session, place.name)
-        purge_expired(session)
+        gone = purge_expired(session)
+    if gone:
+        place.database.forget_deleted()
     waiting = place.queue.waiting()
     moves = [m for m in lost.moves if m not in waiting.moves]
     checks = [c for c in lost.checks if c not in waiting.checks]

@@ -30,7 +30,8 @@ from engine.wire.decoder import (
 )
 
 _TAGGED = re.compile(rb"([A-Za-z0-9]{1,30}) (OK|NO|BAD)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
-_THROTTLE = re.compile(rb"\[THROTTLED\]|Suggested Backoff Time: *(\d{1,9}) *milliseconds", re.IGNORECASE)
+_THROTTLE = re.compile(rb"\[THROTTLED\](?:.*?Suggested Backoff Time: *(\d{1,9}) *milliseconds)?"
+                       rb"|Suggested Backoff Time: *(\d{1,9}) *milliseconds", re.IGNORECASE)
 _STATUS_KINDS = frozenset((b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"))
 _LONG_KINDS = frozenset((b"LIST", b"XLIST", b"LSUB", b"FETCH", b"STATUS", b"ESEARCH", b"SEARCH", b"CAPABILITY", b"FLAGS", b"ID",
                          b"NAMESPACE", b"VANISHED"))  # fmt: skip
@@ -271,7 +272,7 @@ class Channel:
         """Throttle notices count wherever they stand, inside an OK too (facts, engine §5.4)."""
         match = _THROTTLE.search(text)
         if match is not None:
-            wait = int(match[1]) / 1000 if match[1] else None
+            wait = _stated_seconds(match)
             self._throttled = Throttled(self._cause(Cause.THROTTLED), side=self.side, server_text=decode_reply(text), retry_after=wait)
 
     def take_throttle(self) -> Throttled | None:
@@ -310,7 +311,8 @@ class Channel:
         throttle = _THROTTLE.search(text)
         if throttle is None:
             return found.causes or (Cause.UNKNOWN,), found.retry_after
-        return (Cause.THROTTLED,), int(throttle[1]) / 1000 if throttle[1] else found.retry_after
+        stated = _stated_seconds(throttle)
+        return (Cause.THROTTLED,), found.retry_after if stated is None else stated
 
     def said_bye(self, text: bytes) -> ConnectionBroken:
         """The server ends the session: closes, and gives the exception to raise."""
@@ -325,3 +327,9 @@ class Channel:
         """The server said what must not be acted upon: closes, and gives the exception to raise."""
         self.stream.close()
         return ProtocolError(self._cause(Cause.X_STATE), side=self.side, detail=detail)
+
+
+def _stated_seconds(notice: re.Match[bytes]) -> float | None:
+    """The wait that a throttle notice states, if it does."""
+    stated = notice[1] or notice[2]
+    return int(stated) / 1000 if stated else None

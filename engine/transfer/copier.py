@@ -26,6 +26,7 @@ from engine.redact import redact
 from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims
+from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.tally import Tally
@@ -33,7 +34,6 @@ from engine.transfer.tally import Tally
 log = logging.getLogger(__name__)
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
-WAIT_HERE_SECONDS = 20.0         # a longer wait ends the run as PAUSED
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 
 
@@ -139,7 +139,7 @@ class _MailboxMove:
             raise _Stopped from error
         wait = RECONNECT_SECONDS[min(tries, len(RECONNECT_SECONDS) - 1)]
         if isinstance(error, Throttled):
-            wait = error.retry_after if error.retry_after is not None else max(wait, 10.0)
+            wait = error.retry_after if error.retry_after is not None else max(wait, UNSTATED_WAIT_SECONDS)
             if wait > WAIT_HERE_SECONDS:
                 raise error
         elif tries >= BREAKS_IN_A_ROW or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):

@@ -55,6 +55,9 @@ class ByteQueue(Generic[T]):
             self._bytes = 0
             self._changed.notify_all()
 
+    def abandoned(self) -> bool:
+        return self._abandoned
+
     def ready(self) -> bool:
         """Whether the next `take` would not have to wait."""
         with self._changed:

@@ -17,6 +17,7 @@ from engine.imap.fetch import Body, Metadata, fetch_bodies, fetch_metadata, fetc
 from engine.imap.session import Session
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
+from engine.transfer.pace import obey
 from engine.transfer.queues import Abandoned, ByteQueue
 from engine.transfer.records import Accounted, Listed, listed
 
@@ -146,6 +147,7 @@ class Reader:
         try:
             for found in listing(self._session, self._wanted):
                 self._read([item for item in found if item.meta.uid not in self._wanted.accounted])
+                obey(self._session, self.queue.abandoned)
         except Abandoned:
             pass
         except BaseException as caught:  # handed to the writer's thread, where it is raised

@@ -22,6 +22,7 @@ from engine.imap.session import Session
 from engine.ledger import Intent, SetAsideRow, Written
 from engine.redact import redact
 from engine.transfer.matching import Claims, pair_equal
+from engine.transfer.pace import obey
 from engine.transfer.queues import ByteQueue
 from engine.transfer.reading import Gone, Item, Ready, Unreadable
 from engine.transfer.records import Arrived, FolderRecords, Listed
@@ -132,6 +133,7 @@ class Writer:
             batch = [replace(r, outgoing=replace(r.outgoing, content=_Hashing(r.outgoing.content))) for r in batch]
         intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, self._floor)
         [intent_id] = self._write((intent,)).intents
+        obey(self._target, self._stopped)
         pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
         self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets))
 

@@ -211,6 +211,16 @@ def test_a_stated_wait_ends_the_slice_and_is_obeyed(bench: MakeBench) -> None:
     assert report.retry_after == pytest.approx(92.415)
 
 
+def test_a_notice_inside_an_ok_is_obeyed(bench: MakeBench) -> None:
+    one = bench(source="gmail")
+    one.fill(10)
+    one.source.faults.append(Fault("UID FETCH", Action.UNTAGGED, text=b"* OK [THROTTLED] Suggested Backoff Time: 60000 milliseconds"))
+    report = one.copy()
+    assert (report.outcome, report.retry_after) == (CopyOutcome.PAUSED, pytest.approx(60.0))
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    assert one.is_exact()
+
+
 def test_only_what_may_be_sent_to_a_source_is_sent(bench: MakeBench) -> None:
     for profile in sorted(PROFILES):
         one = bench(source=profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.causes import Cause
@@ -71,6 +71,7 @@ def test_an_intent_is_closed_in_the_write_that_stores_its_outcome(ledger: Sqlite
     assert [i.id for i in ledger.intents(records.row.id)] == [second] == [i.id for i in records.intents]
 
 
+@settings(deadline=None)
 @given(data=st.data(), uids=st.sets(st.integers(1, 80), min_size=1, max_size=30))
 def test_exactly_what_was_written_is_accounted_for(data: st.DataObject, uids: set[int]) -> None:
     """Whatever the order and the fate: a listed UID is accounted for if and only if it was written, also after a reload."""
