@@ -199,7 +199,10 @@ def own_path(wanted: str | None, instead: str = "/") -> str:
 
 
 def back_path() -> str:
-    """Where the language switch returns to: this page, if it can be opened; else the front page."""
+    """Where the language switch returns to: what a page that answers a POST names in g.back, else this page if it can be opened,
+    else the front page."""
+    if "back" in g:
+        return str(g.back)
     if request.method in ("GET", "HEAD"):
         return request.full_path.rstrip("?")
     return request.path if current_app.url_map.bind("").test(request.path, "GET") else "/"
