@@ -61,6 +61,7 @@ def remove_relay(relay_id: int) -> Any:
 
 
 def _relays(errors: dict[str, str] | None = None, status: int = 200) -> Any:
+    g.back = url_for("admin.relays")
     used: dict[int, list[str]] = {}
     for relay_id, name in g.session.execute(select(Project.relay_id, Project.name).where(Project.relay_id.is_not(None))):
         used.setdefault(relay_id, []).append(name)
@@ -116,6 +117,7 @@ def set_staff_active(staff_id: int) -> Any:
 
 
 def _staff(errors: dict[str, str] | None = None, status: int = 200) -> Any:
+    g.back = url_for("admin.staff_list")
     members = g.session.scalars(select(Staff).order_by(Staff.active.desc(), Staff.email)).all()
     return answer("admin/staff.html", status, members=members, errors=errors or {},
                   typed=request.form if errors else {"role": Role.HELPDESK.value, "language": "zh"})
@@ -130,6 +132,7 @@ def _find_staff(staff_id: int) -> Staff:
 
 
 def _show_invitation(member: Staff, token: str) -> Any:
+    g.back = url_for("admin.staff_list")
     expires_at = g.session.scalar(select(StaffInvitation.expires_at).where(StaffInvitation.staff_id == member.id)
                                   .order_by(StaffInvitation.id.desc()).limit(1))
     return answer("admin/invitation_made.html", member=member, expires_at=expires_at,

@@ -58,6 +58,7 @@ def upload_people(project_id: int) -> Any:
         result = imports.commit_people(g.session, actor(), project, sheet, services().sealer, start=start)
     except ServiceError as refused:
         return _page(project, problems(refused), start=start)
+    g.back = url_for("admin.people", project_id=project.id)
     return answer("admin/people_taken.html", project=project, result=result, shown=SHOWN_PROBLEMS)
 
 
@@ -79,6 +80,7 @@ def issue_links(project_id: int) -> Any:
 
 def _page(project: Project, errors: dict[str, str] | None = None, *, sheet: imports.Sheet | None = None, filename: str = "",
           start: bool = False, other_file: bool = False) -> Any:
+    g.back = url_for("admin.people", project_id=project.id)
     total = g.session.scalar(select(func.count()).select_from(Person).where(Person.project_id == project.id)) or 0
     split = split_by_project(g.session).get(project.id, {})
     return answer("admin/people.html", 422 if errors else 200, project=project, errors=errors or {}, sheet=sheet, filename=filename,

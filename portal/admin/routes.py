@@ -81,6 +81,7 @@ def close_project(project_id: int) -> Any:
 
 
 def _project_page(found: Project, errors: dict[str, str] | None = None, status: int = 200) -> Any:
+    g.back = url_for("admin.project", project_id=found.id)
     days_left = max(0, (found.closes_at - now()).days)
     return answer("admin/project.html", status, project=found, tasks=readiness(g.session, found), over=is_over(found),
                   errors=errors or {}, typed=request.form if errors else {"days": days_left or 1, "contact": found.contact},

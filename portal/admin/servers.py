@@ -121,6 +121,8 @@ def test_now(project_id: int, check_id: int) -> Any:
 
 def _page(project: Project, side: Side, errors: dict[str, str] | None = None, typed: Mapping[str, Any] | None = None,
           test_login: str = "") -> Any:
+    if errors:
+        g.back = url_for(f"admin.{side.value}", project_id=project.id)
     test_id = request.args.get("test", type=int)
     test = _find_test(project, test_id) if test_id else latest_test(g.session, project, side)
     return answer(f"admin/{side.value}.html", 422 if errors else 200, project=project, typed=typed or _stored(project, side),

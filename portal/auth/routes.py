@@ -91,6 +91,7 @@ def change_password() -> Any:
         if isinstance(refused, staff_service.SignInRefused):
             text = say("现在的密码不对。", "The current password is wrong.")
         at_current = isinstance(refused, staff_service.SignInRefused | staff_service.TooManySignIns)
+        g.back = url_for("auth.account")
         return render_template("auth/account.html", errors={"current" if at_current else "new": text}), 422
     begin_session(member)
     flash(say("密码已更换，别的设备上的登录都已结束。", "Your password is changed; you are signed out everywhere else."), "ok")
@@ -102,6 +103,7 @@ def change_password() -> Any:
 def choose_language() -> Any:
     wanted = request.form.get("to", "")
     if wanted not in LANGUAGES:
+        g.back = url_for("auth.account")
         return render_template("auth/account.html", errors={"to": say("请选中文或英文。", "Choose Chinese or English.")}), 422
     staff_service.choose_language(g.session, actor(), staff(), wanted)
     answer = redirect(url_for("auth.account"), 303)

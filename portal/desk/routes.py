@@ -122,6 +122,7 @@ def new_link(move_id: int) -> Any:
         token = links.issue_link(g.session, actor(), move.person, services().settings)
     except ServiceError as refused:
         return _move_page(move, problems(refused), 422)
+    g.back = url_for("desk.move_page", move_id=move.id)
     return render_template("desk/new_link.html", move=move, link=links.link_url(services().settings, token))
 
 
@@ -163,6 +164,7 @@ def relaunch_many() -> Any:
     ids = [int(text) for text in request.form.get("ids", "").split(",") if text.isdigit()][:BULK_MOST]
     result = moves.relaunch(g.session, actor(), moves_by_id(g.session, ids))
     back = own_path(request.form.get("back"), url_for("desk.moves_page"))
+    g.back = back
     return render_template("desk/relaunch_done.html", result=result, back=back)
 
 
@@ -180,6 +182,7 @@ def _find(move_id: int) -> Move:
 
 def _move_page(move: Move, errors: dict[str, str] | None = None, status: int = 200) -> Any:
     g.session.refresh(move)
+    g.back = url_for("desk.move_page", move_id=move.id)
     return render_template("desk/move.html", view=picture(g.session, move), move=move, errors=errors or {}), status
 
 

@@ -194,6 +194,18 @@ def test_pause_and_resume(scene: DeskScene) -> None:
     assert "不用暂停" in refused.text
 
 
+def test_the_language_switch_leads_from_an_answer_back_to_a_page(scene: DeskScene) -> None:
+    """Given a page that answers a POST, then the switch on it leads to the staff page it belongs to."""
+    client = scene.signed_in(Role.HELPDESK)
+    answers = [send(client, f"/desk/moves/{scene.moves['guojing']}/link"), send(client, f"/desk/moves/{scene.moves['wangfang']}/relaunch"),
+               send(client, "/desk/relaunch", ids=str(scene.moves["yangfan"])), send(client, "/account/password", current="x", new="y")]
+    for answer in answers:
+        back = re.search(r'name="back" value="([^"]+)"', answer.text)
+        assert back
+        assert back[1] != "/"
+        assert client.get(unescape(back[1])).status_code == 200, back[1]
+
+
 def test_an_act_leads_back_only_within_this_site(scene: DeskScene) -> None:
     client, move = scene.signed_in(Role.HELPDESK), scene.moves["zhoujie"]
     assert send(client, f"/desk/moves/{move}/pause", back="/desk/moves?state=paused").location == "/desk/moves?state=paused"
