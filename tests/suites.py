@@ -2,7 +2,7 @@
 
 Owns no test. Always: exits 1 if a check or test failed; with REQUIRE_ALL=1 (.ci/run) also if anything was skipped, so that nothing
 passes by not running. Services of the system (a Redis or Dovecot that a package starts) are never used: the tests start their own.
-The browser suite has a process of its own: Playwright's loop and others' do not share one.
+The browser suite has processes of its own: Playwright's loop and others' do not share one.
 """
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def suites() -> list[Suite]:
         Suite("mypy", [sys.executable, "-m", "mypy"]),
         _pytest("unit", "tests/unit", *tops, spread=True),
         _pytest("integration", "tests/integration", spread=True, limit=1200.0),
-        _pytest("browser", "tests/browser", spread=False),
+        _pytest("browser", "tests/browser", spread=True),
     ]
 
 
