@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from engine.endpoint import Secret
 from portal.models import Check, Move, MoveState, Project
@@ -18,6 +20,7 @@ from portal.services.checks import latest_check
 from portal.services.common import SYSTEM
 from portal.services.people import NewPerson
 from portal.services.projects import Server
+from portal.store.db import migrate
 from tests.support.dovecot import PASSWORD, Dovecot
 from tests.support.portal_app import PortalForTests, portal_in
 
@@ -39,6 +42,7 @@ class Crew:
         settings = self.portal.settings
         environment = {
             "PATH": os.environ["PATH"], "INSTANCE_DIR": str(settings.instance_dir), "REDIS_URL": settings.redis_url,
+            "DATABASE_URL": settings.database_url,
             "ALLOWED_NETWORKS": "127.0.0.0/8", "ALLOWED_PORTS": "1-65535", "LEASE_SECONDS": str(settings.lease_seconds),
             "RECONCILE_SECONDS": str(settings.reconcile_seconds), "SLICE_SECONDS": str(settings.slice_seconds)}
         with (self.logs / f"{what}.log").open("ab") as log:
@@ -105,10 +109,30 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def crew(tmp_path: Path, instance_template: Path, redis_url: str, source_server: Dovecot, destination_server: Dovecot) -> Iterator[Crew]:
+def database_variables() -> Iterator[dict[str, str]]:
+    """SQLite; or, where TEST_POSTGRES_URL names a server (postgresql://postgres@127.0.0.1:5432), a new database there."""
+    server = os.environ.get("TEST_POSTGRES_URL")
+    if server is None:
+        yield {}
+        return
+    name = f"banjia_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(f"{server}/postgres".replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    migrate(f"{server}/{name}".replace("postgresql://", "postgresql+psycopg://"))
+    yield {"DATABASE_URL": f"{server}/{name}"}
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture
+def crew(tmp_path: Path, instance_template: Path, redis_url: str, source_server: Dovecot, destination_server: Dovecot,
+         database_variables: dict[str, str]) -> Iterator[Crew]:
     logs = tmp_path / "logs"
     logs.mkdir()
-    with portal_in(tmp_path / "instance", instance_template, redis_url, LEASE_SECONDS="5", RECONCILE_SECONDS="1") as portal:
+    with portal_in(tmp_path / "instance", instance_template, redis_url, LEASE_SECONDS="5", RECONCILE_SECONDS="1",
+                   **database_variables) as portal:
         assert source_server.ports and destination_server.ports
         with portal.database.session() as session:
             project = projects.create_project(session, SYSTEM, "测试公司")

@@ -108,7 +108,7 @@ def test_workers_killed_at_random_lose_and_double_nothing(crew: Crew, fresh_user
     seed_number = int(os.environ.get("KILL_SEED", str(random.SystemRandom().randrange(10**6))))
     print(f"KILL_SEED={seed_number}")
     rng = random.Random(seed_number)
-    seed(source_server, fresh_user, samples(1500))
+    seed(source_server, fresh_user, samples(4000))
     move_id = crew.add(fresh_user)
     launch(crew, move_id)
     crew.start("cron")
