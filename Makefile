@@ -43,13 +43,13 @@ LOCK := --quiet --universal --generate-hashes --python-version 3.11 --no-emit-in
 # Debian's Python comes without venv; root gets it installed, everybody else is told.
 NO_VENV = { rm -rf $(VENV); \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
+	  echo "apt-get install python3-venv …"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV); \
 	else echo "This Python has no venv. Debian: sudo apt install python3-venv"; exit 1; fi; }
 
 # The stamps are newer than what was installed from; so each environment is made once, and again when a lock file changes.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Banjia needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Say which: make PYTHON=python3.12 …")'
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || $(NO_VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(NO_VENV)
 	@touch $@
 
 $(VENV)/.runtime: requirements.txt | $(VENV)/.made
