@@ -124,7 +124,7 @@ def test_what_is_imported_is_what_is_required() -> None:
             if top not in OURS and top not in sys.stdlib_module_names:
                 imported |= {name.lower() for name in distributions.get(top, [top])}
     transitive = {"werkzeug", "jinja2", "markupsafe", "itsdangerous", "proxy-protocol", "pysasl"}  # parts of Flask and pymap themselves
-    started = {"gunicorn"}                                                        # by the Procfile
+    started = {"gunicorn", "psycopg"}                                             # by the Procfile; by a postgresql:// DATABASE_URL
     assert imported - transitive == wanted("requirements.in") - started
 
 
