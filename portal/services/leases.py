@@ -1,7 +1,8 @@
 """What a worker changes: taking and giving back a mailbox, its progress, how a slice ended, how a check went.
 
 The lease is the mutual exclusion (RQ is not: facts, reliability 0.4): `claim` raises the fence by one, and everything that a worker
-writes afterwards is conditional on that fence. The worker's own clock decides nothing but its own deadlines.
+changes of a move or its ledger afterwards is conditional on that fence (a server's line for the helpdesk is not). The machines'
+clocks decide only when somebody may try to take a mailbox; the fence decides who may write.
 """
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ from portal.models import (
     ServerLine,
     now,
 )
-from portal.services.common import Actor, audit, enqueue_slice, one_transaction
+from portal.services.checks import STALE_CHECK
+from portal.services.common import Actor, audit, changed_rows, enqueue_slice, one_transaction
 from portal.services.credentials import destroy_credentials
 
 TRIES = 6                                  # failed slices in a row before a person is asked
@@ -57,12 +59,12 @@ def claim(session: Session, owner: str, move_id: int, lease_seconds: int) -> Lea
     early). Exactly one of any number of callers gets it."""
     at = now()
     open_projects = select(Person.id).join(Project).where(Project.state == ProjectState.OPEN, Project.closes_at > at)
-    taken = session.execute(update(Move).where(
+    taken = changed_rows(session, update(Move).where(
         Move.id == move_id, Move.state.in_(RUNNABLE), Move.person_id.in_(open_projects), Move.stop_requested.is_(False),
         or_(Move.not_before.is_(None), Move.not_before <= at), or_(Move.lease_until.is_(None), Move.lease_until < at),
     ).values(state=MoveState.MOVING, fence=Move.fence + 1, lease_owner=owner, lease_until=at + dt.timedelta(seconds=lease_seconds),
              last_sign_at=at, not_before=None, cause=None, started_at=func.coalesce(Move.started_at, at)))
-    if taken.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE has one
+    if not taken:
         return None
     move = session.get_one(Move, move_id, populate_existing=True)
     attempt = _open_attempt(session, move)
@@ -98,7 +100,7 @@ def record_progress(session: Session, lease: Lease, at: Progress, lease_seconds:
 
 @one_transaction
 def record_line(session: Session, lease: Lease, side: Side, cause: Cause, text: str) -> None:
-    """What a server said (redacted by the engine), for the helpdesk; the newest LINES_KEPT of an attempt."""
+    """What a server said (redacted by the engine), for the helpdesk; the first LINES_KEPT of an attempt."""
     count = session.scalar(select(func.count()).select_from(ServerLine).where(ServerLine.attempt_id == lease.attempt_id)) or 0
     if count < LINES_KEPT:
         session.add(ServerLine(attempt_id=lease.attempt_id, side=side.value, cause=cause.value, text=text))
@@ -169,9 +171,8 @@ def _totals(session: Session, move_id: int) -> dict[str, int]:
 
 def _held(session: Session, lease: Lease, **values: Any) -> None:
     """Updates the move where the fence is still ours; raises LeaseLost where it is not."""
-    held = session.execute(update(Move).where(Move.id == lease.move_id, Move.fence == lease.fence, Move.state == MoveState.MOVING)
-                           .values(values or {"fence": lease.fence}))
-    if held.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE has one
+    if not changed_rows(session, update(Move).where(Move.id == lease.move_id, Move.fence == lease.fence,
+                                                    Move.state == MoveState.MOVING).values(values or {"fence": lease.fence})):
         raise LeaseLost(f"move {lease.move_id}: fence {lease.fence} is not the newest")
 
 
@@ -181,9 +182,8 @@ def _held(session: Session, lease: Lease, **values: Any) -> None:
 @one_transaction
 def begin_check(session: Session, check_id: int) -> Check | None:
     """Takes a check that waits; None when another worker was quicker or it is over."""
-    taken = session.execute(update(Check).where(Check.id == check_id, Check.state == CheckState.QUEUED)
-                            .values(state=CheckState.RUNNING, started_at=now()))
-    if taken.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE has one
+    if not changed_rows(session, update(Check).where(Check.id == check_id, Check.state == CheckState.QUEUED)
+                        .values(state=CheckState.RUNNING, started_at=now())):
         return None
     return session.get_one(Check, check_id, populate_existing=True)
 
@@ -198,10 +198,10 @@ def finish_check(session: Session, worker: str, check_id: int, steps: list[dict[
                  cause: Cause | None, server_text: str) -> None:
     """Stores what was found. A person's mailbox that passed is READY; a test's secret is destroyed, and so is a person's secret
     that was refused as wrong: it is of no use to anybody."""
-    ended = session.execute(update(Check).where(Check.id == check_id, Check.state != CheckState.DONE).values(
+    ended = changed_rows(session, update(Check).where(Check.id == check_id, Check.state != CheckState.DONE).values(
         state=CheckState.DONE, steps=steps, result=result, cause=cause.value if cause else None, server_text=server_text,
         finished_at=now()))
-    if ended.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE has one
+    if not ended:
         return
     check = session.get_one(Check, check_id, populate_existing=True)
     actor = Actor(f"worker:{worker}")
@@ -230,18 +230,18 @@ class Lost:
 
 @one_transaction
 def recover_lost(session: Session, worker: str) -> Lost:
-    """Gives mailboxes back whose worker gave no sign of life, ends checks that died, closes what is past its last day; returns
-    what is due now. The caller puts on the queues what is not there."""
+    """Gives mailboxes back whose worker gave no sign of life, ends checks that died; returns what is due now. The caller puts on
+    the queues what is not there."""
     at = now()
     actor = Actor(f"worker:{worker}")
     for move in session.scalars(select(Move).where(Move.state == MoveState.MOVING, Move.lease_until < at)).all():
         tries = move.tries + 1
         stuck = tries >= TRIES
-        given_back = session.execute(update(Move).where(Move.id == move.id, Move.fence == move.fence, Move.lease_until < at).values(
+        given_back = changed_rows(session, update(Move).where(Move.id == move.id, Move.fence == move.fence, Move.lease_until < at).values(
             state=MoveState.STUCK if stuck else MoveState.PAUSED if move.stop_requested else MoveState.QUEUED, stop_requested=False,
             cause=Cause.INTERNAL.value if stuck else None, fence=Move.fence + 1, lease_owner=None, lease_until=None,
             tries=0 if stuck else tries, queued_at=at))
-        if given_back.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE has one
+        if given_back:
             audit(session, actor, "recover.move", move, project_id=move.person.project_id, owner=move.lease_owner, tries=tries)
             attempt = _open_attempt(session, move)
             session.flush()
@@ -249,7 +249,7 @@ def recover_lost(session: Session, worker: str) -> Lost:
                                    text=f"{move.lease_owner} gave no sign of life"))
             if stuck:
                 attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.INTERNAL.value
-    session.execute(update(Check).where(Check.state == CheckState.RUNNING, Check.started_at < at - dt.timedelta(minutes=3)).values(
+    session.execute(update(Check).where(Check.state == CheckState.RUNNING, Check.started_at < at - STALE_CHECK).values(
         state=CheckState.DONE, cause=Cause.WORKER_LOST.value, finished_at=at))
     due = or_(Move.not_before.is_(None), Move.not_before <= at)
     moves = session.scalars(select(Move.id).where(Move.state.in_((MoveState.QUEUED, MoveState.WAITING)), due)).all()
