@@ -77,7 +77,7 @@ def claim(session: Session, owner: str, move_id: int, lease_seconds: int) -> Lea
 def _open_attempt(session: Session, move: Move) -> Attempt:
     attempt = session.scalar(select(Attempt).where(Attempt.move_id == move.id).order_by(Attempt.id.desc()).limit(1))
     if attempt is None or attempt.ended_at is not None:
-        attempt = Attempt(move_id=move.id, number=(attempt.number if attempt else 0) + 1, launched_by="system")
+        attempt = Attempt(move_id=move.id, number=(attempt.number if attempt else 0) + 1, launched_by="system", slices=0)
         session.add(attempt)
     return attempt
 
@@ -235,18 +235,18 @@ def recover_lost(session: Session, worker: str) -> Lost:
     at = now()
     actor = Actor(f"worker:{worker}")
     for move in session.scalars(select(Move).where(Move.state == MoveState.MOVING, Move.lease_until < at)).all():
-        tries = move.tries + 1
+        tries, owner = move.tries + 1, move.lease_owner  # the UPDATE below takes the owner off the row and off `move`
         stuck = tries >= TRIES
         given_back = changed_rows(session, update(Move).where(Move.id == move.id, Move.fence == move.fence, Move.lease_until < at).values(
             state=MoveState.STUCK if stuck else MoveState.PAUSED if move.stop_requested else MoveState.QUEUED, stop_requested=False,
             cause=Cause.INTERNAL.value if stuck else None, fence=Move.fence + 1, lease_owner=None, lease_until=None,
             tries=0 if stuck else tries, queued_at=at))
         if given_back:
-            audit(session, actor, "recover.move", move, project_id=move.person.project_id, owner=move.lease_owner, tries=tries)
+            audit(session, actor, "recover.move", move, project_id=move.person.project_id, owner=owner, tries=tries)
             attempt = _open_attempt(session, move)
             session.flush()
             session.add(ServerLine(attempt_id=attempt.id, side="", cause=Cause.WORKER_LOST.value,
-                                   text=f"{move.lease_owner} gave no sign of life"))
+                                   text=f"{owner} gave no sign of life"))
             if stuck:
                 attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.INTERNAL.value
     session.execute(update(Check).where(Check.state == CheckState.RUNNING, Check.started_at < at - STALE_CHECK).values(
