@@ -24,6 +24,7 @@ from engine.causes import Cause, Side
 from engine.endpoint import Account, BadAddress, Endpoint, RelayRoute, Route, Secret, Security, host_name, parse_account_url
 from engine.errors import EngineError
 from engine.ledger_file import SqliteLedger
+from engine.net.addresses import EVERYWHERE
 from engine.printing import Bar, explanation, print_check, print_copy, print_failure, print_json, print_verify
 from engine.progress import Stop
 from engine.providers.detect import detect
@@ -32,7 +33,6 @@ from engine.report import CopyOutcome, CopyReport, Step, StepState
 
 OK, INTERNAL, USAGE, NOT_ALL, FAILED = 0, 1, 2, 3, 4
 WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy sits out before it gives up
-EVERYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 DEFAULT_CONNECTIONS = 2
 
 _EPILOG = """

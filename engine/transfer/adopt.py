@@ -58,12 +58,13 @@ def _altered(source: Session, target: Session, here: dict[int, Metadata], there:
     there = {u: m for u, m in there.items() if instant(m.internal_date) in dates}
     if not here or not there:
         return []
-    here_keys, there_keys = _dated_keys(source, here), _dated_keys(target, there)
+    here_keys, there_keys = dated_headers(source, here), dated_headers(target, there)
     return [p for p in pair_equal(here_keys, there_keys)
             if abs(here[p.source_uid].size - there[p.target_uid].size) <= ALTERED_OCTETS + here[p.source_uid].size // 50]
 
 
-def _dated_keys(session: Session, messages: dict[int, Metadata]) -> dict[int, tuple[bytes, float | str]]:
+def dated_headers(session: Session, messages: dict[int, Metadata]) -> dict[int, tuple[bytes, float | str]]:
+    """(hash of the header block, date as an instant) by UID: what a server that alters bodies leaves alone."""
     return {uid: (hashlib.sha256(header).digest(), instant(messages[uid].internal_date))
             for uid, header in fetch_headers(session, sorted(messages))}
 

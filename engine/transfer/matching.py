@@ -81,9 +81,6 @@ class Claims:
         at = bisect_right(self._first, uid) - 1
         return (at >= 0 and uid <= self._last[at]) or uid in self._loose
 
-    def unclaimed(self, uids: Iterable[int]) -> list[int]:
-        return [uid for uid in uids if uid not in self]
-
 
 def spans(uids: Sequence[int]) -> list[tuple[int, int]]:
     """Ascending UIDs as closed intervals of consecutive numbers."""

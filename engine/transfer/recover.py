@@ -2,20 +2,20 @@
 
 A dead client's APPENDs are still executed by the server (measured: restarted at once, the best-journalled peer made 46-94
 duplicates per 330 messages). So an open intent is looked up only when the destination has settled; and because no wait is long
-enough for every network, the intent stays as a watch until it is old, and `sweep` removes a copy that lands later.
+enough for every network, the intent stays as a watch until it is old, and folder.sweep removes a copy that lands later.
 
 Only destination UIDs at or above the intent's UIDNEXT are read. Nothing is searched for.
 """
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.imap.fetch import Metadata, fetch_digests, fetch_headers, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent
+from engine.transfer.adopt import dated_headers
 from engine.transfer.matching import Claims, Pair, instant, pair_equal
 
 SETTLE_SECONDS = 2.0         # UIDNEXT and MESSAGES must be still for this long at least
@@ -65,7 +65,7 @@ def look_up(source: Session, target: Session, folder: str, wanted: Sequence[Meta
     for pair in pairs:
         del here[pair.source_uid], there[pair.target_uid]
     if here and there:  # a destination that alters bytes (NUL, line ends): the header block and the date, inside this window only
-        pairs += pair_equal(_header_keys(source, here), _header_keys(target, there))
+        pairs += pair_equal(dated_headers(source, here), dated_headers(target, there))
     return sorted(pairs, key=lambda pair: pair.source_uid)
 
 
@@ -83,9 +83,3 @@ def surplus(source: Session, target: Session, folder: str, watched: Sequence[Met
     here = {m.uid: m for m in watched if m.size in sizes}
     ours = {(d, instant(here[u].internal_date)) for u, d in fetch_digests(source, sorted(here))}
     return [u for u, d in fetch_digests(target, sorted(there)) if (d, instant(there[u].internal_date)) in ours]
-
-
-def _header_keys(session: Session, messages: dict[int, Metadata]) -> dict[int, tuple[bytes, float | str]]:
-    return {uid: (hashlib.sha256(header).digest(), instant(messages[uid].internal_date))
-            for uid, header in fetch_headers(session, sorted(messages))}
-

@@ -32,7 +32,6 @@ from portal.services.endpoints import destination_endpoint, source_endpoint
 from portal.services.people import needs
 
 STARTABLE = (MoveState.INVITED, MoveState.READY)
-RELAUNCHABLE = (MoveState.STUCK, MoveState.PAUSED, MoveState.DONE, MoveState.WAITING)
 UNDER_WAY = (MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING)
 
 
