@@ -1,7 +1,7 @@
 """What can go wrong in the engine, as types that carry a cause.
 
-Four classes, each with its own policy (DESIGN, "Errors"): the connection broke (reconnect, resume), the server asked for
-less (wait, does not burn tries), one message will not go (repair, then set aside), and what only a person can mend (stop).
+Four classes, each with its own policy (engine/transfer/ carries it out): the connection broke (reconnect, resume), the server
+asked for less (wait, does not burn tries), one message will not go (repair, then set aside), and what only a person can mend (stop).
 No text of an exception ever holds a secret or the command that was sent.
 """
 from __future__ import annotations

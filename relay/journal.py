@@ -20,7 +20,7 @@ class Journal:
     def event(self, name: str, **values: str | int | float | list[str] | None) -> None:
         """Writes one line; values that are None are left out."""
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name}
-        row.update({key: value for key, value in values.items() if value is not None})  # type: ignore[misc]
+        row.update({key: value for key, value in values.items() if value is not None})  # type: ignore[misc]  # without the None values
         if self.log_format == "json":
             line = json.dumps(row, ensure_ascii=True)
         else:

@@ -15,7 +15,7 @@ WRITE_HIGH, WRITE_LOW = 65_536, 16_384  # asyncio's TLS would queue 512 KiB of i
 
 
 class Leg(asyncio.BufferedProtocol):
-    """`closed_by_peer` and `lost` are set at the end: by the peer in order, or by an error."""
+    """`ended` is set when nothing more will come, `lost` when the connection is gone; `broken` says that an error ended it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -108,7 +108,6 @@ def parse_request(head: bytes) -> Request:
                    headers.get("relay-session"), headers.get("relay-account"))
 
 
-
 def _headers(lines: list[bytes]) -> dict[str, str]:
     if len(lines) > HEADER_CAP:
         raise BadPreface("too many headers")

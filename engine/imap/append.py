@@ -21,6 +21,7 @@ from engine.wire.decoder import number, uid_list
 
 MULTIAPPEND_BATCH = 128       # messages in one command: one refusal voids them all
 _LITERAL_MINUS = 4096         # RFC 7888 §5
+_UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
 _DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
 
@@ -92,10 +93,10 @@ class Appender:
         self._session = session
         self._channel = session.channel
         offered = session.capabilities
-        self._at_once = HARD if "LITERAL+" in offered else _LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else -1
+        self._at_once = _UNLIMITED if "LITERAL+" in offered else _LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else -1
         if "MULTIAPPEND" in offered:
             self.method = AppendMethod.MULTIAPPEND
-        elif self._at_once == HARD:
+        elif self._at_once == _UNLIMITED:
             self.method = AppendMethod.LITERAL_PLUS
         elif self._at_once >= 0:
             self.method = AppendMethod.LITERAL_MINUS
@@ -267,9 +268,6 @@ class Appender:
         uidvalidity, uids = _appenduid(tagged, len(command.places))
         for index, place in enumerate(command.places):
             pending.results[place] = Appended(batch[place].uid, uids[index] if uids else None, None, uidvalidity)
-
-
-HARD = 1 << 40  # no limit for non-synchronising literals
 
 
 def _appenduid(tagged: Tagged, count: int) -> tuple[int | None, list[int]]:

@@ -318,7 +318,6 @@ class BodyStream:
         if self._error is None or (isinstance(self._error, MessageRefused) and not isinstance(error, MessageRefused)):
             self._error = error
 
-
     def _ask_by_number(self, ended: _Fetch) -> None:
         """263 may answer UID FETCH with OK and no body at all, and give the bodies by sequence number (facts, engine §5.2): a command of
         which nothing was answered is asked again that way. The answers name the UID, so a number that moved does no harm."""

@@ -49,7 +49,7 @@ def _resolve(host: str, port: int, timeout: float, side: Side, check: Callable[[
     def ask() -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-            answers.put([Target(family, sockaddr) for family, _, _, _, sockaddr in found])  # type: ignore[arg-type]
+            answers.put([Target(family, sockaddr) for family, _, _, _, sockaddr in found])  # type: ignore[arg-type]  # of AF_INET and AF_INET6
         except OSError as error:
             answers.put(error)
         except UnicodeError:

@@ -6,5 +6,6 @@ Invariants of the whole package:
 - nothing is removed at the destination but a surplus copy that lies in a watched window, has our bytes and our date, and whose
   message has another copy accounted for;
 - within a folder messages are sent in the source's order;
-- memory is bounded in bytes by WINDOW_BYTES and QUEUE_BYTES, whatever the mailbox.
+- messages in memory are bounded in octets by WINDOW_BYTES, QUEUE_BYTES and STREAM_BUFFER, whatever the mailbox; of all others there
+  is at most a line of metadata.
 """
