@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from sqlalchemy.orm import Session
 
 from config import BadSettings, Settings, load_settings
 from engine.causes import Cause, Side
@@ -43,7 +44,14 @@ from portal.security.vault import Vault, VaultError
 from portal.services import leases
 from portal.services.common import ServiceError
 from portal.services.credentials import CHECK_SECRET, DESTINATION_SECRET, RELAY_TOKEN, SOURCE_SECRET, find_credential, purge_expired
-from portal.services.endpoints import destination_endpoint, destination_login, provider_key, source_endpoint, source_login
+from portal.services.endpoints import (
+    destination_endpoint,
+    destination_login,
+    project_source,
+    provider_key,
+    source_endpoint,
+    source_login,
+)
 from portal.store.db import Database
 from portal.store.ledger import SqlLedger
 
@@ -107,7 +115,7 @@ def _copy(place: Workplace, lease: leases.Lease) -> CopyReport:
             person = move.person
             source, destination = _source(place, session, person), _destination(place, session, person)
             route, direct = _routes(place, session, person.project)
-            limit = provider(provider_key(person)).limits.connections or place.settings.connections
+            limit = provider(provider_key(person)).limits.connections
             again = lease.first_slice and len(move.attempts) > 1
         ledger = SqlLedger(place.database, lease.move_id, lease.fence, place.settings.lease_seconds)
         with _Heartbeat(place, lease, stop) as heart:
@@ -210,13 +218,12 @@ def _verdict(results: dict[str, CheckResult]) -> tuple[Cause | None, str]:
     return (failed.cause or Cause.UNKNOWN, failed.server_text or failed.detail) if failed else (None, "")
 
 
-def _accounts_to_check(place: Workplace, session: Any, check: Check) -> list[tuple[Side, Account, Route]]:
+def _accounts_to_check(place: Workplace, session: Session, check: Check) -> list[tuple[Side, Account, Route]]:
     if check.project_id is not None:
         project = session.get_one(Project, check.project_id)
         side = Side(check.side)
         route, direct = _routes(place, session, project)
-        endpoint = destination_endpoint(project) if side is Side.DESTINATION else source_endpoint(Person(
-            project=project, source_address=check.login or ""))
+        endpoint = destination_endpoint(project) if side is Side.DESTINATION else project_source(project, check.login or "")
         secret = (_open(place, session, Owner.CHECK, check.id, CHECK_SECRET)
                   or _open(place, session, Owner.PROJECT, project.id, DESTINATION_SECRET))
         return [(side, _account(endpoint, check.login or "", secret, side), direct if side is Side.DESTINATION else route)]
@@ -232,12 +239,12 @@ def _accounts_to_check(place: Workplace, session: Any, check: Check) -> list[tup
 
 # -- accounts ------------------------------------------------------------------------------------------------------------------
 
-def _source(place: Workplace, session: Any, person: Person) -> Account:
+def _source(place: Workplace, session: Session, person: Person) -> Account:
     return _account(_known(lambda: source_endpoint(person), Side.SOURCE), source_login(person),
                     _open(place, session, Owner.PERSON, person.id, SOURCE_SECRET), Side.SOURCE)
 
 
-def _destination(place: Workplace, session: Any, person: Person) -> Account:
+def _destination(place: Workplace, session: Session, person: Person) -> Account:
     own = _open(place, session, Owner.PERSON, person.id, DESTINATION_SECRET)
     secret = own or _open(place, session, Owner.PROJECT, person.project_id, DESTINATION_SECRET)
     return _account(_known(lambda: destination_endpoint(person.project), Side.DESTINATION),
@@ -258,7 +265,7 @@ def _account(endpoint: Endpoint, login: str, secret: Secret | None, side: Side) 
     return Account(endpoint, login, secret)
 
 
-def _routes(place: Workplace, session: Any, project: Project) -> tuple[Route, Route]:
+def _routes(place: Workplace, session: Session, project: Project) -> tuple[Route, Route]:
     """Source and destination. Only the source is reached through a relay."""
     direct = Route(allowed_networks=place.settings.allowed_networks)
     if project.relay_id is None:
@@ -270,7 +277,7 @@ def _routes(place: Workplace, session: Any, project: Project) -> tuple[Route, Ro
     return Route(RelayRoute(relay.host, relay.port, token, relay.ca_pem), place.settings.allowed_networks), direct
 
 
-def _open(place: Workplace, session: Any, owner: Owner, owner_id: int, field: str) -> Secret | None:
+def _open(place: Workplace, session: Session, owner: Owner, owner_id: int, field: str) -> Secret | None:
     row = find_credential(session, owner, owner_id, field)
     if row is None:
         return None
