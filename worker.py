@@ -224,8 +224,9 @@ def _accounts_to_check(place: Workplace, session: Session, check: Check) -> list
         side = Side(check.side)
         route, direct = _routes(place, session, project)
         endpoint = destination_endpoint(project) if side is Side.DESTINATION else project_source(project, check.login or "")
-        secret = (_open(place, session, Owner.CHECK, check.id, CHECK_SECRET)
-                  or _open(place, session, Owner.PROJECT, project.id, DESTINATION_SECRET))
+        secret = _open(place, session, Owner.CHECK, check.id, CHECK_SECRET)
+        if secret is None and side is Side.DESTINATION:  # never for the old server: that secret was given for the new one
+            secret = _open(place, session, Owner.PROJECT, project.id, DESTINATION_SECRET)
         return [(side, _account(endpoint, check.login or "", secret, side), direct if side is Side.DESTINATION else route)]
     person = session.get_one(Person, check.person_id)
     route, direct = _routes(place, session, person.project)
