@@ -126,10 +126,13 @@ class Launcher:
         self._wait_until_ready()
 
     def _take_signals(self) -> None:
-        """The first signal asks; a second one of the same kind is the system's own (ends us at once, the kernel ends the rest)."""
+        """The first signal asks to stop; the second, from somebody impatient, is told to wait; the third ends us at once (the kernel
+        then ends our programs, and the next start what is left of the demo's servers)."""
         def asked(number: int, frame: FrameType | None) -> None:
+            if self.asked_to_stop.is_set():
+                os.write(sys.stderr.fileno(), "正在停止，请稍等几秒 … Stopping, a few seconds please …\n".encode())
+                signal.signal(number, signal.SIG_DFL)
             self.asked_to_stop.set()
-            signal.signal(number, signal.SIG_DFL)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             before = signal.signal(number, asked)
             self._cleanup.callback(signal.signal, number, before)

@@ -114,7 +114,8 @@ class DemoWorld:
 def write_relay_config(instance: Path, state: DemoState, authority: Authority) -> Path:
     """The relay's file, as an operator would write it; its token comes from the relay's own command."""
     made = subprocess.run([sys.executable, "-m", "relay", "token", RELAY_CLIENT, "--json"], cwd=ROOT, check=True, timeout=60,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          start_new_session=True)  # Ctrl-C is for us to answer
     token = json.loads(made.stdout)
     state.relay_token = token["token"]
     authority.issue().write(instance, "relay")

@@ -132,6 +132,19 @@ def test_a_start_a_stop_and_a_second_start(tmp_path: Path) -> None:
 
 @needs_procfs
 @pytest.mark.usefixtures("redis_process")
+def test_an_interrupt_while_starting_leaves_nothing_behind(tmp_path: Path) -> None:
+    with up(tmp_path / "i", BIND=f"127.0.0.1:{free_port()}") as started:
+        deadline = time.monotonic() + READY_SECONDS
+        while not (tmp_path / "i" / "redis" / "redis.sock").exists():
+            assert time.monotonic() < deadline and started.process.poll() is None
+            time.sleep(0.01)
+        assert started.interrupt() == 130
+        assert "Stopped." in started.printed
+        assert started.started() == {}
+
+
+@needs_procfs
+@pytest.mark.usefixtures("redis_process")
 def test_a_taken_port_is_told_and_another_one_is_used(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
