@@ -80,7 +80,7 @@ class _MailboxMove:
     retry_set_aside: bool
     clock: Clock
     rows: dict[str, FolderRow] = field(default_factory=dict)       # by source folder
-    before: dict[str, FolderRow] = field(default_factory=dict)     # as they were when this run began
+    before: dict[str, FolderRow] = field(default_factory=dict)     # as they were when this run began; without those started anew
     plans: list[FolderPlan] = field(default_factory=list)
     counted: dict[str, FolderStatus] = field(default_factory=dict)  # source folders
     existing: dict[str, FolderStatus] = field(default_factory=dict)  # destination folders
@@ -133,14 +133,15 @@ class _MailboxMove:
         raise AssertionError("_wait_or_give_up raises at the last try")
 
     def _wait_or_give_up(self, error: EngineError, tries: int) -> None:
-        """Waits before try number `tries` + 1, or raises: PAUSED's Throttled for a long wait, the error itself after the last try."""
+        """Waits before try number `tries` + 1, or raises: PAUSED's Throttled for a long wait or one wait too many, the error itself after
+        the last try."""
         self._tell(error)
         if self._stopping():
             raise _Stopped from error
         wait = RECONNECT_SECONDS[min(tries, len(RECONNECT_SECONDS) - 1)]
         if isinstance(error, Throttled):
             wait = error.retry_after if error.retry_after is not None else max(wait, UNSTATED_WAIT_SECONDS)
-            if wait > WAIT_HERE_SECONDS:
+            if wait > WAIT_HERE_SECONDS or tries >= BREAKS_IN_A_ROW:
                 raise error
         elif tries >= BREAKS_IN_A_ROW or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
             raise error
@@ -208,7 +209,7 @@ class _MailboxMove:
         row, here, there = self.rows.get(plan.source.name), self.counted.get(plan.source.name), self.existing.get(plan.target)
         if row is None or here is None or there is None or not row.complete or (self.retry_set_aside and row.set_aside):
             return False
-        return (here.uidnext == row.source_uidnext and here.uidvalidity == row.source_uidvalidity
+        return (here.uidnext == row.source_uidnext and here.messages <= row.source_messages and here.uidvalidity == row.source_uidvalidity
                 and there.uidvalidity == row.target_uidvalidity)
 
     # -- moving ------------------------------------------------------------------------------------------------------------
@@ -290,6 +291,8 @@ class _MailboxMove:
             finally:
                 if move.row.id:
                     self.rows[name] = move.row
+                if move.anew:
+                    self.before.pop(name, None)
             if not finished:
                 raise _Stopped
             return
@@ -344,8 +347,7 @@ class _MailboxMove:
             return FolderReport(plan.source.display, plan.target_display, plan.role.value if plan.role else None,
                                 total=counted.messages if counted else 0, rule=plan.rule, note=plan.note)
         earlier = self.before.get(plan.source.name)
-        same = earlier is not None and earlier.source_uidvalidity == row.source_uidvalidity
-        moved = max(0, row.moved - earlier.moved) if earlier and same else row.moved
+        moved = max(0, row.moved - earlier.moved) if earlier else row.moved
         return FolderReport(plan.source.display, row.target_display, row.role, row.total, moved,
                             row.already_there + row.moved - moved, row.excluded, row.set_aside, row.vanished, row.rule, row.note)
 

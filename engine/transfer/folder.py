@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError
 from engine.folders.mapping import FolderPlan
-from engine.imap.fetch import fetch_metadata
+from engine.imap.fetch import fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected, Session
 from engine.ledger import FolderRow, Outcome, SetAsideRow
 from engine.providers.catalogue import provider
@@ -65,6 +65,7 @@ class FolderMove:
     retry_set_aside: bool
     clock: recover.Clock
     row: FolderRow                  # as the ledger has it, also after a failure
+    anew: bool = False              # the ledger's rows were dropped and its counters began at 0
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
@@ -92,17 +93,35 @@ class FolderMove:
         return finished
 
     def _open(self, selected: Selected, status: FolderStatus) -> FolderRecords:
-        """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side."""
+        """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
+        than the source now shows below its old end."""
         plan = self.plan
         row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
         records = FolderRecords(self.store, self.store.put_folder(row))
         known = records.row
-        if (known.source_uidvalidity not in (0, selected.uidvalidity)
-                or known.target_uidvalidity not in (0, status.uidvalidity)):
-            records.forget()
+        if (known.source_uidvalidity not in (0, selected.uidvalidity) or known.target_uidvalidity not in (0, status.uidvalidity)
+                or self._shows_older_mail(known, selected)):
+            self._start_anew(records, status)
         records.write(row=replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
                                   total=max(records.row.total, selected.messages)))
         return records
+
+    def _shows_older_mail(self, known: FolderRow, selected: Selected) -> bool:
+        """The source counts more than at the proof and not because mail came in: its owner widened the range that mail programs may
+        see (facts, providers section 4: 30 days by default at Tencent, NetEase and 263). Such mail lies between the UIDs of old runs."""
+        if not known.complete or selected.messages <= known.source_messages:
+            return False
+        arrived = sum(1 for _ in fetch_uids(self.sessions.source, known.source_uidnext, None))
+        return selected.messages > known.source_messages + arrived
+
+    def _start_anew(self, records: FolderRecords, status: FolderStatus) -> None:
+        """Nothing that the ledger says of this folder counts any more, and nobody's claims of another UIDVALIDITY do: what is at the
+        destination is adopted, not claimed away by rows that are gone."""
+        records.forget()
+        self.anew = True
+        self.claims.renew(run for row in self.store.folders()
+                          if row.target == self.plan.target and row.target_uidvalidity == status.uidvalidity
+                          for run in self.store.runs(row.id))
 
     def _try_set_aside_again(self, records: FolderRecords) -> None:
         """What was set aside is unaccounted again, but for messages that the destination did accept once (they would be doubled)."""

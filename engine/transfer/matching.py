@@ -64,6 +64,10 @@ class Claims:
     """The destination UIDs of one target folder that the ledger already gave to a source message (of any source folder)."""
 
     def __init__(self, runs: Iterable[Run] = ()) -> None:
+        self.renew(runs)
+
+    def renew(self, runs: Iterable[Run]) -> None:
+        """Forgets every claim but these: the ledger's rows were started anew."""
         self._first: list[int] = []
         self._last: list[int] = []
         for first, last in sorted((r.target_first, r.target_first + r.count - 1) for r in runs):

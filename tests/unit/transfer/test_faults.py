@@ -228,3 +228,53 @@ def test_only_what_may_be_sent_to_a_source_is_sent(bench: MakeBench) -> None:
         one.copy()
         assert not one.source.source_changes(), profile
         assert not {verb for verb in one.source.counts() if "SEARCH" in verb}, profile
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_rebuilt_folder_is_adopted_and_not_moved_again(bench: MakeBench, side: str) -> None:
+    """Its UIDVALIDITY is another: the ledger's UIDs mean nothing any more, the messages are the same."""
+    one = bench()
+    one.fill(10)
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    getattr(one, side).account()["INBOX"].uidvalidity += 5
+    one.fill(3)
+    assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
+
+
+def test_folders_that_share_a_rebuilt_folder_are_adopted_together(bench: MakeBench) -> None:
+    one = bench(source="plain")
+    bins = [one.source.add_folder(name) for name in ("Trash", "Deleted Items")]
+    for number, folder in enumerate(bins):
+        folder.put(*(message(f"{number}-{n}") for n in range(4)), message("twin"))
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    [shared] = [folder for folder in one.destination.account().folders.values() if folder.messages]
+    assert len(shared.messages) == 10
+    shared.uidvalidity += 5
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    assert len(shared.messages) == 10
+
+
+@pytest.mark.parametrize("came_in", [0, 1])
+def test_older_mail_that_becomes_visible_is_moved_by_the_next_run(bench: MakeBench, came_in: int) -> None:
+    """The provider showed 30 days only; its owner then chose "all"."""
+    one = bench()
+    one.fill(10)
+    inbox = one.source.account()["INBOX"]
+    everything = list(inbox.messages)
+    inbox.messages[:] = [m for m in everything if m.uid not in (1, 2, 3, 6)]
+    assert one.copy().totals()["moved"] == 6
+    inbox.messages[:] = everything
+    one.fill(came_in)
+    report = one.copy()
+    assert (report.outcome, report.totals()["moved"], one.is_exact()) == (CopyOutcome.COMPLETE, 4 + came_in, True)
+
+
+@pytest.mark.parametrize("command", ["LOGIN", "UID FETCH"])
+def test_a_server_that_asks_for_one_short_wait_after_another_ends_the_slice(bench: MakeBench, command: str) -> None:
+    one = bench(source="exchange")
+    one.fill(3)
+    one.source.faults.append(Fault(command, Action.REPLY, times=None,
+                                   text=b"BAD Request is throttled. Suggested Backoff Time: 50 milliseconds"))
+    report = one.copy()
+    assert (report.outcome, report.cause, report.retry_after) == (CopyOutcome.PAUSED, Cause.THROTTLED, pytest.approx(0.05))
+    assert one.source.count(command) == copier.BREAKS_IN_A_ROW + 1
