@@ -29,7 +29,7 @@ from redis.retry import Retry
 from config import SETTINGS, Settings
 from portal.private_redis import PrivateRedis
 from portal.processes import Program, Supervisor, read_procfile, shell_line
-from portal.security.keyfiles import ensure_secret_key
+from portal.security.keyfiles import LetsOthersIn, ensure_secret_key, read_private
 from portal.security.vault import KeyFiles, generate_keys, rotate_keys
 from portal.store.db import migrate
 
@@ -193,14 +193,27 @@ class Launcher:
 
 
 def prepare_instance(settings: Settings) -> None:
-    """Makes the keys that are missing and brings the tables up to date."""
+    """Makes the keys that are missing and brings the tables up to date. Raises CannotStart for a key file that cannot be used."""
+    try:
+        _prepare_keys(settings)
+    except LetsOthersIn as error:
+        raise CannotStart(f"钥匙文件 {error.path} 的权限是 {error.mode}，别人也能打开。请运行：{error.command}\n"
+                          f"The key file {error.path} has mode {error.mode}, which lets others in. Run: {error.command}") from None
+    except PermissionError as error:
+        raise CannotStart(f"这个用户不能使用 {error.filename}。请检查它属于谁。\n"
+                          f"This user may not use {error.filename}. See whom it belongs to.") from None
+    migrate(settings.database_url)
+
+
+def _prepare_keys(settings: Settings) -> None:
     ensure_secret_key(settings.secret_key_file)
     keys = KeyFiles(settings.vault_public_key_file, settings.vault_private_key_file)
     if not keys.private.exists():
         generate_keys(keys)
-    elif not keys.public.exists():  # interrupted between the two files
+        return
+    read_private(keys.private)  # now, and not when the first worker needs it
+    if not keys.public.exists():  # interrupted between the two files
         rotate_keys(keys)
-    migrate(settings.database_url)
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

@@ -6,8 +6,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 from pathlib import Path
+
+
+class LetsOthersIn(PermissionError):
+    """The file's mode gives it to others than its owner. The text names the command that mends it."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self.path, self.mode, self.command = path, f"{mode:04o}", f"chmod 600 {shlex.quote(str(path))}"
+        super().__init__(f"mode {self.mode} lets others in; run: {self.command}")
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -28,11 +37,11 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """Raises PermissionError when group or others may read or write the file, and OSError when it cannot be read."""
+    """Raises LetsOthersIn when group or others may read or write the file, and OSError when it cannot be read."""
     with path.open("rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:
-            raise PermissionError(f"mode {mode:04o} lets others in; run: chmod 600 {path}")
+            raise LetsOthersIn(path, mode)
         return file.read()
 
 
