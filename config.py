@@ -308,6 +308,11 @@ SETTINGS: tuple[Setting, ...] = (
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
+def default_of(name: str) -> str | None:
+    """As the table writes it."""
+    return _BY_NAME[name].default
+
+
 def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Settings:
     """Reads the environment (default: this process's) and then `dotenv`, if that file exists. Raises BadSettings."""
     given = dict(_from_dotenv(dotenv)) if dotenv is not None and dotenv.is_file() else {}

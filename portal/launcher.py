@@ -26,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config import SETTINGS, Settings
+from config import SETTINGS, Settings, default_of
 from portal.private_redis import PrivateRedis
 from portal.processes import Program, Supervisor, read_procfile, shell_line
 from portal.security.keyfiles import LetsOthersIn, ensure_secret_key, read_private
@@ -57,11 +57,13 @@ def nothing_beside(settings: Settings) -> Iterator[Settings]:
 @dataclass(frozen=True)
 class Plan:
     """What to start: web, check, cron, `workers` movers, and a relay where the settings name its configuration. `beside` is entered
-    when tables and keys are there and left when all processes have ended; the settings that it gives are the processes'."""
+    when tables and keys are there and left when all processes have ended; the settings that it gives are the processes'.
+    `any_port`: a taken port is replaced by a free one even where the operator named it."""
 
     settings: Settings
     workers: int = 2
     beside: Callable[[Settings], contextlib.AbstractContextManager[Settings]] = nothing_beside
+    any_port: bool = False
 
 
 class Launcher:
@@ -149,11 +151,16 @@ class Launcher:
         self._cleanup.callback(own.stop)
 
     def _choose_port(self) -> None:
+        """Another port only where nobody chose this one: a proxy, a firewall and the links that were sent know no other."""
         host, _, port = self.settings.bind.rpartition(":")
         free = free_port(host, int(port))
         if free == int(port):
             return
         base = self.settings.base_url
+        if not self.plan.any_port and (self.settings.bind, base) != (default_of("BIND"), default_of("BASE_URL")):
+            raise CannotStart(f"{self.settings.bind} 已被别的程序占用。先停掉它，或把 BIND 改成别的端口（BASE_URL 要跟着改）。\n"
+                              f"{self.settings.bind} is taken by another program. Stop that one, or set BIND to another port "
+                              "(and BASE_URL with it).")
         self.say(f"端口 {port} 已被占用，改用 {free}。 Port {port} is taken; using {free}.")
         self.settings = replace(self.settings, bind=f"{host}:{free}",
                                 base_url=f"http://{host}:{free}" if base == f"http://{host}:{port}" else base)

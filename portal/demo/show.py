@@ -18,7 +18,7 @@ def show_demo(settings: Settings, *, workers: int, echo: TextIO | None) -> int:
     """Runs until Ctrl-C. A second start finds what the first one did."""
     print("正在准备样例 … Preparing the demo …", flush=True)
     beside = DemoWorld()
-    with Launcher(Plan(demo_settings(settings, NAME), workers, beside), echo=echo) as running:
+    with Launcher(Plan(demo_settings(settings, NAME), workers, beside, any_port=True), echo=echo) as running:
         assert beside.world is not None
         print(welcome(beside.world), flush=True)
         running.run_until_asked()

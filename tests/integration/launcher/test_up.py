@@ -1,6 +1,7 @@
 """`make run` as a person sees it: what is printed, who is told what, what stays, what is gone afterwards."""
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -12,7 +13,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ class Up:
         return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def up(instance: Path, *arguments: str, **environment: str) -> Iterator[Up]:
     one = Up(instance, *arguments, **environment)
     try:
@@ -145,18 +145,33 @@ def test_an_interrupt_while_starting_leaves_nothing_behind(tmp_path: Path) -> No
 
 @needs_procfs
 @pytest.mark.usefixtures("redis_process")
-def test_a_taken_port_is_told_and_another_one_is_used(tmp_path: Path) -> None:
+def test_a_taken_port_that_nobody_chose_is_told_and_another_one_is_used(tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with up(tmp_path / "i", "--no-logs", BIND=f"127.0.0.1:{port}", BASE_URL=f"http://127.0.0.1:{port}") as started:
-            started.wait_for(f"Port {port} is taken; using")
+        with contextlib.suppress(OSError):  # somebody else has it: as good
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        with up(tmp_path / "i", "--no-logs") as started:
+            started.wait_for("Port 8000 is taken; using")
             link = started.wait_for(r"http://127\.0\.0\.1:(\d+)/invitation/\S+")
-            assert int(link[1]) != port
+            assert int(link[1]) != 8000
             with urllib.request.urlopen(link[0], timeout=10) as page:
                 assert page.status == 200
             assert started.interrupt() == 0
+
+
+@pytest.mark.usefixtures("redis_process")
+@pytest.mark.parametrize("chosen", ["BIND", "BASE_URL"])
+def test_a_taken_port_that_the_operator_chose_stops_the_start(tmp_path: Path, chosen: str) -> None:
+    with socket.socket() as taken:
+        port = 0 if chosen == "BIND" else 8000
+        with contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            port = taken.getsockname()[1]
+        value = f"127.0.0.1:{port}" if chosen == "BIND" else "https://move.example.com"
+        with up(tmp_path / "i", **{chosen: value}) as started:
+            started.wait_for(f"127.0.0.1:{port} is taken by another program")
+            assert started.process.wait(30) == 1
 
 
 def test_a_redis_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path) -> None:
