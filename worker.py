@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from config import BadSettings, Settings, load_settings
@@ -107,8 +108,8 @@ def run_slice(move_id: int) -> None:
 
 
 def _copy(place: Workplace, lease: leases.Lease) -> CopyReport:
-    global _stop
-    stop = _stop = Stop(until=time.monotonic() + place.settings.slice_seconds)
+    stop = _stop  # the horse's own: a SIGTERM that came a moment ago counts
+    stop.until = time.monotonic() + place.settings.slice_seconds
     try:
         with place.database.reading() as session:
             move = session.get_one(Move, lease.move_id)
@@ -163,13 +164,19 @@ class _Heartbeat:
     def progress(self, at: Progress) -> None:
         if self._lost is not None:
             raise self._lost
-        with self._place.database.session() as session:
-            if leases.record_progress(session, self._lease, at, self._place.settings.lease_seconds):
-                self._stop.ask()
+        try:
+            with self._place.database.session() as session:
+                if leases.record_progress(session, self._lease, at, self._place.settings.lease_seconds):
+                    self._stop.ask()
+        except DatabaseError as error:  # only a picture is late; the ledger stops the work if it cannot write
+            log.warning("progress of move %d: %s", self._lease.move_id, type(error.orig).__name__)
 
     def server_line(self, side: Side, cause: Cause, text: str) -> None:
-        with self._place.database.session() as session:
-            leases.record_line(session, self._lease, side, cause, text)
+        try:
+            with self._place.database.session() as session:
+                leases.record_line(session, self._lease, side, cause, text)
+        except DatabaseError as error:
+            log.warning("line of move %d: %s", self._lease.move_id, type(error.orig).__name__)
 
 
 def run_check(check_id: int) -> None:
@@ -197,6 +204,8 @@ def run_check(check_id: int) -> None:
         cause, text = Cause.INTERNAL, ""
     with place.database.session() as session:
         leases.finish_check(session, place.name, check_id, steps, {k: r.to_json() for k, r in results.items()}, cause, text)
+    if cause is not None:
+        place.database.forget_deleted()  # a refused secret was destroyed
     log.info("check %d: %s", check_id, cause or "ok")
 
 
@@ -284,9 +293,9 @@ def _open(place: Workplace, session: Session, owner: Owner, owner_id: int, field
         return None
     try:
         return place.vault().open(row.sealed, owner.value, owner_id, field)
-    except VaultError as error:
+    except VaultError as error:  # ours to mend: typing the secret again would not help
         log.error("credential %d: %s", row.id, error)
-        return None
+        raise EngineError(Cause.INTERNAL, detail="a stored secret could not be opened") from None
 
 
 # -- the worker process --------------------------------------------------------------------------------------------------------

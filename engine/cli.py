@@ -36,7 +36,7 @@ WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy s
 DEFAULT_CONNECTIONS = 2
 
 _EPILOG = """
-Addresses: imaps://user%%40example.com@host:993   TLS from the first byte
+Addresses: imaps://user%40example.com@host:993   TLS from the first byte
            imap://user@host:143                   STARTTLS, demanded
            imap+plain://user@localhost:143        no protection: loopback only, unless --allow-plaintext
 Secrets:   --source-password-file FILE, BANJIA_SOURCE_PASSWORD, or a prompt (--destination-… and BANJIA_DESTINATION_PASSWORD alike)
@@ -81,17 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in ((copy, _copy), (verify, _verify)):
         command.add_argument("source", metavar="SOURCE")
         command.add_argument("destination", metavar="DESTINATION")
-        command.add_argument("--destination-password-file", type=Path, metavar="FILE")
+        command.add_argument("--destination-password-file", type=Path, metavar="FILE", help="the new mailbox's secret")
         command.add_argument("--connections", type=_count, default=DEFAULT_CONNECTIONS, metavar="N",
                              help="connections to each side (default %(default)s)")
         command.set_defaults(run=run)
     copy.add_argument("--ledger", type=Path, metavar="FILE", help="where the place is kept (default: in the user's state directory)")
     copy.add_argument("--retry-set-aside", action="store_true", help="try messages again that an earlier run set aside")
     for command in (check, copy, verify):
-        command.add_argument("--source-password-file", type=Path, metavar="FILE")
+        command.add_argument("--source-password-file", type=Path, metavar="FILE", help="the old mailbox's secret, one line")
         command.add_argument("--ca-file", type=Path, metavar="FILE", help="trust these certificates instead of the system's")
         command.add_argument("--via", metavar="URL", help="reach the source through this relay")
-        command.add_argument("--via-token-file", type=Path, metavar="FILE")
+        command.add_argument("--via-token-file", type=Path, metavar="FILE", help="the relay's token")
+        command.add_argument("--via-ca-file", type=Path, metavar="FILE", help="trust these for the relay (default: --ca-file)")
         command.add_argument("--allow-plaintext", action="store_true", help="allow imap+plain beyond this machine")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
@@ -159,7 +160,8 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
     token = (_text_file(args.via_token_file, "--via-token-file") or os.environ.get("BANJIA_RELAY_TOKEN", "")).strip()
     if not token:
         raise Usage("--via needs the relay's token: --via-token-file FILE or BANJIA_RELAY_TOKEN")
-    relay = RelayRoute(host_name(parts.hostname), parts.port or 8443, Secret(token), _text_file(args.ca_file, "--ca-file"))
+    relay = RelayRoute(host_name(parts.hostname), parts.port or 8443, Secret(token),
+                       _text_file(args.via_ca_file, "--via-ca-file") or _text_file(args.ca_file, "--ca-file"))
     return replace(direct, relay=relay), direct
 
 

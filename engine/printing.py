@@ -81,6 +81,8 @@ def print_failure(error: EngineError, as_json: bool) -> None:
 def print_check(result: CheckResult) -> None:
     if result.cause is not None:
         print_cause(result.cause, result.provider, result.server_text)
+        if result.detail:
+            print(result.detail)
         if len(result.causes) > 1:
             print("possible: " + ", ".join(c.value for c in result.causes))
         return
@@ -114,8 +116,10 @@ def print_verify(report: VerifyReport) -> None:
     for f in report.folders:
         if f.missing or f.extra or f.altered_flags or f.altered_date:
             print(f"! {f.folder}: {f.missing} missing, {f.extra} extra, {f.altered_flags} flags, {f.altered_date} dates")
-    print("equal" if report.equal else f"not equal: {report.missing} missing, {report.extra} extra, {report.altered_flags} flags, "
-                                       f"{report.altered_date} dates")
+    counted = f"{sum(f.source_messages for f in report.folders)} messages in {len(report.folders)} folders"
+    different = (f"not equal: {report.missing} missing, {report.extra} extra, {report.altered_flags} flags, "
+                 f"{report.altered_date} dates")
+    print(f"equal: {counted}" if report.equal else different)
 
 
 def _size(octets: int) -> str:

@@ -34,6 +34,7 @@ from engine.transfer.tally import Tally
 log = logging.getLogger(__name__)
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
+BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 
 
@@ -95,7 +96,7 @@ class _MailboxMove:
         begun = time.monotonic()
         report = CopyReport()
         try:
-            first = self._persist(self._open)
+            first = self._persist(self._open, BREAKS_AT_THE_START)
             try:
                 self._plan(first)
                 self._move_all(first)
@@ -123,27 +124,30 @@ class _MailboxMove:
             source.close()
             raise
 
-    def _persist(self, work: Callable[[], Sessions]) -> Sessions:
-        """Opens the connections; a broken one is tried again, a stated wait is obeyed."""
-        for tries in range(BREAKS_IN_A_ROW + 1):
+    def _persist(self, work: Callable[[], Sessions], most: int) -> Sessions:
+        """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed."""
+        for tries in range(most + 1):
             try:
                 return work()
             except (ConnectionBroken, Throttled) as error:
-                self._wait_or_give_up(error, tries)
+                self._wait_or_give_up(error, tries, most)
         raise AssertionError("_wait_or_give_up raises at the last try")
 
-    def _wait_or_give_up(self, error: EngineError, tries: int) -> None:
+    def _wait_or_give_up(self, error: EngineError, tries: int, most: int) -> None:
         """Waits before try number `tries` + 1, or raises: PAUSED's Throttled for a long wait or one wait too many, the error itself after
         the last try."""
         self._tell(error)
         if self._stopping():
             raise _Stopped from error
+        if error.server_text and (error.retry_after or 0) > WAIT_HERE_SECONDS:  # a wait counts in a goodbye, too
+            raise Throttled(error.cause, side=error.side, server_text=error.server_text, detail=error.detail, causes=error.causes,
+                            retry_after=error.retry_after) from error
         wait = RECONNECT_SECONDS[min(tries, len(RECONNECT_SECONDS) - 1)]
         if isinstance(error, Throttled):
             wait = error.retry_after if error.retry_after is not None else max(wait, UNSTATED_WAIT_SECONDS)
-            if wait > WAIT_HERE_SECONDS or tries >= BREAKS_IN_A_ROW:
+            if wait > WAIT_HERE_SECONDS or tries >= most:
                 raise error
-        elif tries >= BREAKS_IN_A_ROW or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
+        elif tries >= most or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
             raise error
         deadline = time.monotonic() + wait * random.uniform(1.0, 1.5)  # noqa: S311  # jitter, not a secret
         while time.monotonic() < deadline:
@@ -280,7 +284,7 @@ class _MailboxMove:
             except (ConnectionBroken, Throttled) as error:
                 breaks = 1 if move.row.moved > row.moved else breaks + 1
                 row, plan, status = move.row, move.plan, None
-                self._wait_or_give_up(error, breaks - 1)
+                self._wait_or_give_up(error, breaks - 1, BREAKS_IN_A_ROW)
                 self._reopen(sessions)
                 continue
             except Refused as error:
@@ -299,7 +303,7 @@ class _MailboxMove:
 
     def _reopen(self, sessions: Sessions) -> None:
         _close(sessions)
-        fresh = self._persist(self._open)
+        fresh = self._persist(self._open, BREAKS_IN_A_ROW)
         sessions.source, sessions.target = fresh.source, fresh.target
 
     def _folder_refused(self, plan: FolderPlan, error: EngineError) -> None:

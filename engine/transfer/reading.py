@@ -122,6 +122,7 @@ class Reader:
         self._wanted = wanted
         self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
         self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
+        self.seen = 0         # messages listed so far
         self.reading_uid = 0  # the message under way, for whoever asks why the connection broke
         self._stream: ByteQueue[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -146,6 +147,7 @@ class Reader:
         error: BaseException | None = None
         try:
             for found in listing(self._session, self._wanted):
+                self.seen += len(found)
                 self._read([item for item in found if item.meta.uid not in self._wanted.accounted])
                 obey(self._session, self.queue.abandoned)
         except Abandoned:

@@ -36,12 +36,14 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_append: float, clock: Clock) -> None:
-    """Returns when UIDNEXT and MESSAGES of the destination folder have been still for longer than an APPEND in flight can take."""
+def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_append: float, clock: Clock,
+           stopped: Callable[[], bool]) -> bool:
+    """Returns True when UIDNEXT and MESSAGES of the destination folder have been still for longer than an APPEND in flight can take;
+    False when it was stopped before."""
     youngest = max(i.begun_at for i in intents)
     age = clock.wall() - youngest
     if age > OLD_SECONDS:
-        return
+        return True
     still_for = max(SETTLE_SECONDS, SETTLE_LATENCIES * slowest_append) if slowest_append else SETTLE_UNKNOWN_SECONDS
     begun = still_since = clock.monotonic()
     last = None
@@ -50,7 +52,10 @@ def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_appe
         seen = (status.uidnext, status.messages)
         if seen != last:
             last, still_since = seen, clock.monotonic()
+        if stopped():
+            return False
         clock.sleep(POLL_SECONDS)
+    return True
 
 
 def look_up(source: Session, target: Session, folder: str, wanted: Sequence[Metadata], floor: int, claims: Claims) -> list[Pair]:

@@ -21,7 +21,7 @@ from engine.imap.fetch import fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent, SetAsideRow, Written
 from engine.redact import redact
-from engine.transfer.matching import Claims, pair_equal
+from engine.transfer.matching import Claims, instant, pair_equal
 from engine.transfer.pace import obey
 from engine.transfer.queues import ByteQueue
 from engine.transfer.reading import Gone, Item, Ready, Unreadable
@@ -79,6 +79,7 @@ class Writer:
         self._sent: deque[_Sent] = deque()
         self._unresolved: list[tuple[Listed, str, int]] = []  # no UIDPLUS: listed, digest, octets; their intents stay open
         self._unresolved_intents: list[int] = []
+        self._again: list[Ready] = []  # the message that is sent once more by itself
         self._next = _Outcome()
         self.appended = AppendedList()
         self._uidplus = "UIDPLUS" in target.capabilities
@@ -106,7 +107,8 @@ class Writer:
 
     def suspects(self) -> list[int]:
         """Source UIDs of the oldest unanswered batch: what the destination was working on when the connection broke."""
-        return [r.listed.meta.uid for r in self._sent[0].batch] if self._sent else []
+        batch = self._again or (self._sent[0].batch if self._sent else [])
+        return [r.listed.meta.uid for r in batch]
 
     def save(self) -> None:
         """Stores what is known after a failure: answered batches, unreadable messages. Open intents stay open."""
@@ -124,6 +126,7 @@ class Writer:
             self._next.set_aside.append(set_aside_row(item.listed, item.error))
 
     def _send(self, batch: list[Ready]) -> None:
+        obey(self._target, self._stopped)
         octets = sum(r.outgoing.size for r in batch)
         while self._sent and (len(self._sent) >= WINDOW_BATCHES or sum(s.octets for s in self._sent) + octets > WINDOW_BYTES):
             self._finish_oldest()
@@ -133,7 +136,6 @@ class Writer:
             batch = [replace(r, outgoing=replace(r.outgoing, content=_Hashing(r.outgoing.content))) for r in batch]
         intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, self._floor)
         [intent_id] = self._write((intent,)).intents
-        obey(self._target, self._stopped)
         pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
         self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets))
 
@@ -148,7 +150,9 @@ class Writer:
                 self._finish_oldest()
         for ready, result in zip(sent.batch, results, strict=True):
             if result.error is not None:
+                self._again = [ready]
                 result = self._after_refusal(ready, result.error, was_batch=len(sent.batch) > 1)
+                self._again = []
             self._settle(ready, result)
         if self._uidplus:
             self._next.closed.append(sent.intent)
@@ -221,6 +225,10 @@ class Writer:
             self._target.unselect()
             pairs = pair_equal({listed.meta.uid: digest for listed, digest, _ in waiting}, digests)
             found = {p.source_uid: p.target_uid for p in pairs}
+            taken = set(found.values())  # what the server altered is ours all the same: it lies in our window and has the date we gave
+            pairs = pair_equal({item.meta.uid: instant(item.meta.internal_date) for item, _, _ in waiting if item.meta.uid not in found},
+                               {m.uid: instant(m.internal_date) for m in there if m.uid not in taken})
+            found |= {p.source_uid: p.target_uid for p in pairs}
         for listed, _, octets in waiting:
             if listed.meta.uid in found:
                 self._arrived(listed, found[listed.meta.uid], octets)

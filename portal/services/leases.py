@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Retry, Side, explain
@@ -100,17 +100,18 @@ def record_progress(session: Session, lease: Lease, at: Progress, lease_seconds:
 
 @one_transaction
 def record_line(session: Session, lease: Lease, side: Side, cause: Cause, text: str) -> None:
-    """What a server said (redacted by the engine), for the helpdesk; the first LINES_KEPT of an attempt."""
-    count = session.scalar(select(func.count()).select_from(ServerLine).where(ServerLine.attempt_id == lease.attempt_id)) or 0
-    if count < LINES_KEPT:
-        session.add(ServerLine(attempt_id=lease.attempt_id, side=side.value, cause=cause.value, text=text))
+    """What a server said (redacted by the engine), for the helpdesk; the last LINES_KEPT of an attempt."""
+    session.add(ServerLine(attempt_id=lease.attempt_id, side=side.value, cause=cause.value, text=text))
+    session.flush()
+    kept = select(ServerLine.id).where(ServerLine.attempt_id == lease.attempt_id).order_by(ServerLine.id.desc()).limit(LINES_KEPT)
+    session.execute(delete(ServerLine).where(ServerLine.attempt_id == lease.attempt_id, ServerLine.id.not_in(kept.scalar_subquery())))
 
 
 @one_transaction
 def finish_slice(session: Session, worker: str, lease: Lease, report: CopyReport) -> MoveState:
     """Stores how the slice ended and gives the mailbox back. Returns its new state. Raises LeaseLost."""
+    _held(session, lease)  # first: it locks the row, and what is read below stays true until the end
     move = session.get_one(Move, lease.move_id, populate_existing=True)
-    _held(session, lease)
     provider = move.person.provider or move.person.project.provider
     changes = _next_state(move, report, provider, reset_tries=any(f.moved for f in report.folders))
     _held(session, lease, lease_owner=None, lease_until=None, last_sign_at=now(), **_totals(session, lease.move_id), **changes)
@@ -228,13 +229,25 @@ class Lost:
     checks: list[int]
 
 
+def _end_what_is_over(session: Session, actor: Actor, at: dt.datetime) -> None:
+    """Moves that wait in a project whose last day has passed would wait for ever: a person is told."""
+    over = select(Person.id).join(Project).where(or_(Project.state != ProjectState.OPEN, Project.closes_at <= at))
+    for move in session.scalars(select(Move).where(Move.state.in_((MoveState.QUEUED, MoveState.WAITING)),
+                                                   Move.person_id.in_(over)).with_for_update()).all():
+        move.state, move.cause, move.not_before = MoveState.STUCK, Cause.WINDOW_CLOSED.value, None
+        for attempt in session.scalars(select(Attempt).where(Attempt.move_id == move.id, Attempt.ended_at.is_(None))):
+            attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.WINDOW_CLOSED.value
+        audit(session, actor, "stop.move", move, project_id=move.person.project_id, cause=Cause.WINDOW_CLOSED.value)
+
+
 @one_transaction
 def recover_lost(session: Session, worker: str) -> Lost:
     """Gives mailboxes back whose worker gave no sign of life, ends checks that died; returns what is due now. The caller puts on
     the queues what is not there."""
     at = now()
     actor = Actor(f"worker:{worker}")
-    for move in session.scalars(select(Move).where(Move.state == MoveState.MOVING, Move.lease_until < at)).all():
+    lost = select(Move).where(Move.state == MoveState.MOVING, Move.lease_until < at).with_for_update()
+    for move in session.scalars(lost).all():
         tries, owner = move.tries + 1, move.lease_owner  # the UPDATE below takes the owner off the row and off `move`
         stuck = tries >= TRIES
         given_back = changed_rows(session, update(Move).where(Move.id == move.id, Move.fence == move.fence, Move.lease_until < at).values(
@@ -251,6 +264,7 @@ def recover_lost(session: Session, worker: str) -> Lost:
                 attempt.ended_at, attempt.outcome, attempt.cause = at, "failed", Cause.INTERNAL.value
     session.execute(update(Check).where(Check.state == CheckState.RUNNING, Check.started_at < at - STALE_CHECK).values(
         state=CheckState.DONE, cause=Cause.WORKER_LOST.value, finished_at=at))
+    _end_what_is_over(session, actor, at)
     due = or_(Move.not_before.is_(None), Move.not_before <= at)
     moves = session.scalars(select(Move.id).where(Move.state.in_((MoveState.QUEUED, MoveState.WAITING)), due)).all()
     checks = session.scalars(select(Check.id).where(Check.state == CheckState.QUEUED)).all()

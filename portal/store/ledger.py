@@ -9,7 +9,7 @@ Reads use their own short transactions. Decides nothing (engine/transfer/ does).
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -23,6 +23,13 @@ from engine.errors import EngineError, LeaseLost
 from engine.ledger import Entry, FolderRow, Intent, Outcome, Run, SetAsideRow, Written
 from portal.models import LedgerFolder, LedgerIntent, LedgerRun, Move, MoveState, SetAside, now
 from portal.store.db import Database
+
+IDS_AT_ONCE = 1000  # in one IN (…): SQLite takes 32,766 at most
+
+
+def batched(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for at in range(0, len(ids), size):
+        yield ids[at:at + size]
 
 
 class SqlLedger:
@@ -65,8 +72,8 @@ class SqlLedger:
             if entry.close_intents:
                 session.execute(delete(LedgerIntent).where(LedgerIntent.id.in_(entry.close_intents)))
             replaced = {*entry.clear_set_aside, *(s.uid for s in entry.set_aside)}
-            if replaced:
-                session.execute(delete(SetAside).where(SetAside.folder_id == folder, SetAside.uid.in_(replaced)))
+            for some in batched(sorted(replaced), IDS_AT_ONCE):
+                session.execute(delete(SetAside).where(SetAside.folder_id == folder, SetAside.uid.in_(some)))
             session.add_all(SetAside(folder_id=folder, uid=s.uid, reason=s.reason.value, server_text=s.server_text, size=s.size,
                                      internal_date=s.internal_date, noticed_at=now()) for s in entry.set_aside)
             runs = [self._put_run(session, folder, run) for run in entry.runs]

@@ -32,6 +32,7 @@ class Message:
     fault: BodyFault | None = None
     fault_times: int | None = None      # None: for ever
     recent: bool = False
+    hidden: bool = False                # counted and never listed (QQ's EXISTS; facts: providers §5)
 
     def size(self) -> int:
         return len(self.content) if self.announced_size is None else self.announced_size
@@ -57,8 +58,11 @@ class Folder:
     uid_step: int = 1
     messages: list[Message] = field(default_factory=list)
     selectable: bool = True
+    altered: bytes = b""                # a message that holds these octets gets a line more when it is stored
 
     def add(self, message: Message) -> Message:
+        if self.altered and self.altered in message.content:
+            message.content += b"\r\n"
         if not message.uid:
             message.uid = self.uidnext
         self.uidnext = max(self.uidnext, message.uid + self.uid_step)

@@ -561,7 +561,7 @@ class SimulatedSession:
             ends = [last if n == b"*" else int(n) for n in part]
             wanted.append((min(ends), max(ends)))
         return [(number, m) for number, m in enumerate(messages, 1)
-                if any(low <= (m.uid if by_uid else number) <= high for low, high in wanted)]
+                if not m.hidden and any(low <= (m.uid if by_uid else number) <= high for low, high in wanted)]
 
     async def do_fetch(self, command: Command) -> bytes:
         return await self._fetch(command, by_uid=False)

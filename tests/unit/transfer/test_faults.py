@@ -221,6 +221,35 @@ def test_a_notice_inside_an_ok_is_obeyed(bench: MakeBench) -> None:
     assert one.is_exact()
 
 
+def test_a_goodbye_with_a_stated_wait_is_obeyed(bench: MakeBench) -> None:
+    one = bench(source="exchange")
+    one.fill(10)
+    one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=b"BYE Request is throttled. Suggested Backoff Time: 92000 milliseconds"))
+    report = one.copy()
+    assert (report.outcome, report.cause, report.retry_after) == (CopyOutcome.PAUSED, Cause.THROTTLED, pytest.approx(92.0))
+    assert one.source.count("LOGIN") == 1
+
+
+def test_messages_that_are_counted_and_not_listed_are_named(bench: MakeBench) -> None:
+    one = bench()
+    one.fill(6)
+    one.source.account()["INBOX"].messages[3].hidden = True
+    report = one.copy()
+    assert report.outcome is CopyOutcome.PARTIAL
+    assert [(a.uid, a.reason) for a in report.set_aside] == [(0, "incomplete")]
+
+
+def test_a_destination_that_alters_and_does_not_tell_uids_gains_no_copies(bench: MakeBench) -> None:
+    one = bench(destination=offering("IMAP4rev1"))
+    one.fill(4)
+    one.destination.account()["INBOX"].altered = b"body 2 "
+    assert one.copy().outcome is CopyOutcome.PARTIAL
+    for _ in range(2):
+        copy_mailbox(one.source.login_for(), one.destination.login_for(), ledger=one.ledger, source_route=LOOPBACK,
+                     destination_route=LOOPBACK, clock=TEN_TIMES, retry_set_aside=True)
+    assert one.contents(one.destination).total() == 4
+
+
 def test_only_what_may_be_sent_to_a_source_is_sent(bench: MakeBench) -> None:
     for profile in sorted(PROFILES):
         one = bench(source=profile)
@@ -269,12 +298,12 @@ def test_older_mail_that_becomes_visible_is_moved_by_the_next_run(bench: MakeBen
     assert (report.outcome, report.totals()["moved"], one.is_exact()) == (CopyOutcome.COMPLETE, 4 + came_in, True)
 
 
-@pytest.mark.parametrize("command", ["LOGIN", "UID FETCH"])
-def test_a_server_that_asks_for_one_short_wait_after_another_ends_the_slice(bench: MakeBench, command: str) -> None:
+@pytest.mark.parametrize(("command", "waits"), [("LOGIN", copier.BREAKS_AT_THE_START), ("UID FETCH", copier.BREAKS_IN_A_ROW)])
+def test_a_server_that_asks_for_one_short_wait_after_another_ends_the_slice(bench: MakeBench, command: str, waits: int) -> None:
     one = bench(source="exchange")
     one.fill(3)
     one.source.faults.append(Fault(command, Action.REPLY, times=None,
                                    text=b"BAD Request is throttled. Suggested Backoff Time: 50 milliseconds"))
     report = one.copy()
     assert (report.outcome, report.cause, report.retry_after) == (CopyOutcome.PAUSED, Cause.THROTTLED, pytest.approx(0.05))
-    assert one.source.count(command) == copier.BREAKS_IN_A_ROW + 1
+    assert one.source.count(command) == waits + 1
