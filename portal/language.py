@@ -2,7 +2,8 @@
 
 Owns: which of the two languages a request gets (the person's choice in a cookie, else their row's language, else the browser's wish,
 else Chinese), `say`, and the formats. Registers all of it for templates. Must not: know a page.
-Always: both texts of a pair stand side by side where they are used; a text is plain, so that the template escapes it.
+Always: both texts of a pair stand side by side where they are used; a text is plain, so that the template escapes it; times are
+written for the portal's zone, and the page's own script rewrites them to the reader's (data-when), days never.
 """
 from __future__ import annotations
 
@@ -17,13 +18,11 @@ from flask_login import current_user
 from engine.causes import Words
 from engine.redact import visible
 from portal.models import MoveState, now
+from portal.services.days import ZONE
 
 LANGUAGES = ("zh", "en")
 COOKIE = "banjia_language"
 COOKIE_SECONDS = 365 * 86_400
-
-# Pages are written for China's time; the page's own script rewrites them to the reader's (data-when). China has no summer time.
-ZONE = dt.timezone(dt.timedelta(hours=8))
 
 
 # --- which language -------------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from portal.models import AuditEvent, Move, Person, Project
+from portal.services.days import ZONE
 
 PAGE = 100
 
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Empty fields do not filter. `actor` is part of a name; `day_from` and `day_to` are days in UTC, both included."""
+    """Empty fields do not filter. `actor` is part of a name; `day_from` and `day_to` are days as pages write them, both included."""
 
     actor: str = ""
     action: str = ""
@@ -102,4 +103,4 @@ def _where(statement: Select[Any], session: Session, wanted: AuditFilter) -> Sel
 
 
 def _midnight(day: dt.date) -> dt.datetime:
-    return dt.datetime.combine(day, dt.time(), dt.UTC)
+    return dt.datetime.combine(day, dt.time(), ZONE)

@@ -4,12 +4,14 @@ Must not: decide anything. Always: a stored value that this version does not kno
 """
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from engine.causes import Cause, Explanation, Side, Who, Words, explain
 from engine.providers.catalogue import known, provider
 from portal.desk.overview import known_cause
 from portal.services.credentials import SECRET_CAUSES
+from portal.services.days import ZONE
 
 WHO = {
     Who.USER: Words("本人", "The person"),
@@ -100,16 +102,19 @@ def detail(key: str) -> Words:
 
 
 def detail_value(value: object) -> Words:
-    """A value of an event's detail: yes and no in words, times without their fractions, lists joined."""
+    """A value of an event's detail: yes and no in words, times as pages write them, lists joined."""
     if isinstance(value, bool):
         return Words("是", "yes") if value else Words("否", "no")
     if isinstance(value, list):
         return Words("、".join(map(str, value)), ", ".join(map(str, value)))
-    text = _FRACTION.sub(r"\1 \2 UTC", str(value))
+    text = str(value)
+    if _MOMENT.fullmatch(text):
+        text = dt.datetime.fromisoformat(text).astimezone(ZONE).strftime("%Y-%m-%d %H:%M")
+        return Words(f"{text}（北京时间）", f"{text} (UTC+8)")
     return Words(text, text)
 
 
-_FRACTION = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?\+00:00$")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 
 def act(action: str) -> Words:

@@ -21,6 +21,7 @@ from portal.security.vault import Sealer
 from portal.services.checks import BOTH, latest_check, refuse_if_tried_too_often
 from portal.services.common import Actor, AlreadyExists, ServiceError, WrongState, audit, one_transaction, refuse_if_over
 from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, SOURCE_SECRET, as_typed, find_credential
+from portal.services.days import day_of
 from portal.services.endpoints import checked_login
 from portal.services.links import issue_link, link_end, link_url
 from portal.services.moves import STARTABLE, launch
@@ -172,6 +173,6 @@ def export_links(session: Session, actor: Actor, project: Project, settings: Set
     for person in chosen:
         token = issue_link(session, actor, person, settings)
         rows.append([person.name, person.source_address, person.destination_address, person.language, link_url(settings, token),
-                     link_end(project, settings).date().isoformat()])
+                     day_of(link_end(project, settings))])
     audit(session, actor, "export.links", project, project_id=project.id, count=len(chosen))
     return csv_bytes(rows)

@@ -16,6 +16,7 @@ from config import Settings
 from portal.models import Link, Person, Project, now
 from portal.security.links import looks_like_token, new_token, token_sha256
 from portal.services.common import Actor, WrongState, audit, changed_rows, is_over, one_transaction, refuse_if_over
+from portal.services.days import day_of, end_of_day
 
 
 class LinkState(StrEnum):
@@ -58,13 +59,13 @@ def issue_link(session: Session, actor: Actor, person: Person, settings: Setting
     token = new_token()
     expires_at = link_end(person.project, settings)
     session.add(Link(person_id=person.id, token_sha256=token_sha256(token), expires_at=expires_at))
-    audit(session, actor, "issue.link", person, project_id=person.project_id, expires_at=expires_at.isoformat())
+    audit(session, actor, "issue.link", person, project_id=person.project_id, expires_at=day_of(expires_at))
     return token
 
 
 def link_end(project: Project, settings: Settings) -> dt.datetime:
-    """When a link issued now expires."""
-    return min(now() + dt.timedelta(days=settings.link_days), project.closes_at)
+    """When a link issued now expires: at the end of a day."""
+    return min(end_of_day(now() + dt.timedelta(days=settings.link_days)), project.closes_at)
 
 
 def link_url(settings: Settings, token: str) -> str:

@@ -36,6 +36,7 @@ from portal.services.credentials import (
     destroy_project_credentials,
     store_secret,
 )
+from portal.services.days import day_of, end_of_day
 from portal.services.endpoints import checked_host, checked_port, checked_provider, checked_security
 from portal.services.relays import checked_ca, checked_name
 
@@ -67,20 +68,21 @@ def create_project(session: Session, actor: Actor, name: str, *, days: int = USU
     project = Project(name=name, closes_at=_last_day(days), contact=contact.strip()[:200])
     session.add(project)
     session.flush()
-    audit(session, actor, "create.project", project, project_id=project.id, name=name, closes_at=project.closes_at.isoformat())
+    audit(session, actor, "create.project", project, project_id=project.id, name=name, closes_at=day_of(project.closes_at))
     return project
 
 
 def _last_day(days: int) -> dt.datetime:
+    """The end of the day that many days from today."""
     if not 1 <= days <= LONGEST_DAYS:
         raise NotUsable("days", f"天数是 1 到 {LONGEST_DAYS}。", f"Days: from 1 to {LONGEST_DAYS}.")
-    return now() + dt.timedelta(days=days)
+    return end_of_day(now() + dt.timedelta(days=days))
 
 
 @one_transaction
 def change_window(session: Session, actor: Actor, project: Project, days: int, contact: str | None = None) -> Project:
-    """The project now ends `days` from now, and with it the time its secrets are kept. Raises NotUsable, ProjectClosed (a closed
-    project stays closed; one whose last day has passed may be given more time)."""
+    """The project now ends with the day `days` from today, and with it the time its secrets are kept. Raises NotUsable,
+    ProjectClosed (a closed project stays closed; one whose last day has passed may be given more time)."""
     if project.state is not ProjectState.OPEN:
         refuse_if_over(project)
     was = project.closes_at
@@ -92,7 +94,7 @@ def change_window(session: Session, actor: Actor, project: Project, days: int, c
         (Credential.owner_kind == Owner.PERSON) & Credential.owner_id.in_(people),
         (Credential.owner_kind == Owner.PROJECT) & (Credential.owner_id == project.id))).values(
             expires_at=project.closes_at).execution_options(synchronize_session="fetch"))
-    audit(session, actor, "change.window", project, project_id=project.id, was=was.isoformat(), closes_at=project.closes_at.isoformat())
+    audit(session, actor, "change.window", project, project_id=project.id, was=day_of(was), closes_at=day_of(project.closes_at))
     return project
 
 

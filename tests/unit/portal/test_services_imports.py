@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from engine.causes import Cause
 from portal.models import AuditEvent, Check, Link, Move, MoveState, Person
 from portal.services.common import Actor, ProjectClosed
+from portal.services.days import day_of
 from portal.services.imports import Imported, commit_people, export_links, read_sheet
 from portal.services.links import LinkState, find_link
 from portal.services.moves import pause, start
@@ -197,6 +198,7 @@ def test_exported_links_work_and_stand_nowhere_else(company: Company) -> None:
     data = export_links(company.session, ADMIN, company.project, company.portal.settings)
     header, row = list(csv.reader(io.StringIO(data.decode("utf-8-sig"))))
     assert header[1] == "旧邮箱/source_address" and row[0] == "'=cmd|' /C calc'!A0" and row[1] == "wang@old.example"
+    assert row[5] == day_of(company.project.closes_at)  # as pages write it
     token = row[4].removeprefix("http://127.0.0.1:8000/m/")
     found = find_link(company.session, token)
     assert found.why is LinkState.OK and found.person is named(company, "wang")

@@ -12,6 +12,7 @@ from engine.endpoint import Secret
 from portal.models import Attempt, Credential, Move, MoveState, Owner, Person, Project, ProjectState, Relay, now
 from portal.services.common import Actor, AlreadyExists, NotGiven, NotUsable, ProjectClosed, WrongState
 from portal.services.credentials import destroy_credentials, find_credential, purge_expired, store_secret
+from portal.services.days import ZONE
 from portal.services.moves import start
 from portal.services.projects import (
     Server,
@@ -58,7 +59,10 @@ def test_a_project_has_a_name_of_its_own_and_an_end(company: Company) -> None:
             create_project(company.session, ADMIN, "Other", days=days)
         assert caught.value.field == "days"
     project = create_project(company.session, ADMIN, "Other", days=7)
-    assert dt.timedelta(days=6) < project.closes_at - now() <= dt.timedelta(days=7) and project.state is ProjectState.OPEN
+    assert dt.timedelta(days=7) <= project.closes_at - now() < dt.timedelta(days=8) and project.state is ProjectState.OPEN
+    last = project.closes_at.astimezone(ZONE)
+    assert (last.hour, last.minute, last.second) == (23, 59, 59)
+    assert company.events("create.project")[-1].detail["closes_at"] == last.date().isoformat()
 
 
 @pytest.mark.parametrize(("server", "field"), [
