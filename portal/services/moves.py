@@ -6,6 +6,7 @@ whose secret is gone or was refused starts again only after its owner typed a ne
 """
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ from portal.services.common import (
     enqueue_slice,
     is_over,
     one_transaction,
+    refuse_if_over,
 )
 from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, SOURCE_SECRET
 from portal.services.endpoints import destination_endpoint, source_endpoint
@@ -33,6 +35,21 @@ from portal.services.people import needs
 
 STARTABLE = (MoveState.INVITED, MoveState.READY)
 UNDER_WAY = (MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING)
+
+# Waits after these are our own; whoever mended the cause need not sit them out. Every other wait protects an account at a provider.
+_OUR_OWN_WAITS = frozenset({Cause.RELAY_UNREACHABLE, Cause.RELAY_REFUSED, Cause.LEDGER_UNWRITABLE, Cause.INCOMPLETE,
+                            Cause.WORKER_LOST, Cause.INTERRUPTED, Cause.INTERNAL})
+
+
+class MustWait(WrongState):
+    """A provider asked us to wait; nobody here can shorten that. The move goes on by itself at `until`."""
+
+    def __init__(self, until: dt.datetime) -> None:
+        minutes = max(1, -(-int((until - now()).total_seconds()) // 60))
+        super().__init__(None, f"邮箱要我们再等 {minutes} 分钟，到时候会自动继续。为了不让账号被锁，不能提前。",
+                         f"The provider asked us to wait {minutes} more min; it goes on by itself then. Earlier could get the account "
+                         "locked.")
+        self.until = until
 
 
 class SecretMissing(NotGiven):
@@ -84,9 +101,9 @@ def start(session: Session, actor: Actor, move: Move) -> Move:
 @one_transaction
 def pause(session: Session, actor: Actor, move: Move) -> Move:
     """Stops the move where it stands. A worker that is at it stops at its next safe point, within seconds. Pausing twice is
-    pausing once. Raises WrongState where there is nothing to pause."""
+    pausing once. What a provider asked us to wait stays known. Raises WrongState where there is nothing to pause."""
     waiting = changed_rows(session, update(Move).where(Move.id == move.id, Move.state.in_((MoveState.QUEUED, MoveState.WAITING))).values(
-        state=MoveState.PAUSED, not_before=None, stop_requested=False))
+        state=MoveState.PAUSED, stop_requested=False))
     asked = not waiting and changed_rows(session, update(Move).where(
         Move.id == move.id, Move.state == MoveState.MOVING, Move.stop_requested.is_(False)).values(stop_requested=True))
     session.refresh(move)
@@ -101,7 +118,10 @@ def pause(session: Session, actor: Actor, move: Move) -> Move:
 
 @one_transaction
 def resume(session: Session, actor: Actor, move: Move) -> Move:
-    """Goes on after a pause; takes a pause back that the worker has not noticed yet. Raises as `start` does."""
+    """Goes on after a pause, a provider's wait not before its end (then WAITING); takes a pause back that the worker has not noticed
+    yet. Raises as `start` does."""
+    if move.state is MoveState.MOVING:
+        refuse_if_over(move.person.project)
     if changed_rows(session, update(Move).where(Move.id == move.id, Move.state == MoveState.MOVING, Move.stop_requested.is_(True))
                     .values(stop_requested=False)):
         session.refresh(move)
@@ -118,8 +138,8 @@ def resume(session: Session, actor: Actor, move: Move) -> Move:
 
 @one_transaction
 def relaunch(session: Session, actor: Actor, moves: Iterable[Move]) -> Relaunched:
-    """Starts each again where it stopped: stuck, paused, done with something set aside, or waiting (then now). What cannot be
-    started is named with the reason; the others go on."""
+    """Starts each again where it stopped: stuck, paused, done with something set aside, or waiting for what is our own. What cannot
+    be started is named with the reason, a provider's wait among them; the others go on."""
     result = Relaunched()
     for move in moves:
         session.refresh(move)
@@ -136,18 +156,20 @@ def relaunch(session: Session, actor: Actor, moves: Iterable[Move]) -> Relaunche
 
 
 def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by: str | None = None) -> bool:
-    """Puts the move on the queue with a new Attempt, whatever it stopped at. Part of a service's transaction. False: somebody
-    else changed its state meanwhile. Raises SecretMissing, ProjectClosed, NotUsable."""
+    """Puts the move on the queue with a new Attempt, whatever it stopped at; a provider's wait that is not over is waited for
+    first. Part of a service's transaction. False: somebody else changed its state meanwhile. Raises SecretMissing, ProjectClosed,
+    NotUsable."""
     person, was = move.person, move.state
     if is_over(person.project):
         raise ProjectClosed(person.project)
     source_endpoint(person)
     destination_endpoint(person.project)
     _refuse_without_secrets(session, move)
-    cause, at = move.cause, now()
+    cause, at, until = move.cause, now(), wait_end(move)
+    goes_on = ({"state": MoveState.WAITING} if until else
+               {"state": MoveState.QUEUED, "cause": None, "not_before": None, "tries": 0})
     if not changed_rows(session, update(Move).where(Move.id == move.id, Move.state == was).values(
-            state=MoveState.QUEUED, cause=None, outcome=None, not_before=None, stop_requested=False, tries=0, queued_at=at,
-            finished_at=None)):
+            outcome=None, stop_requested=False, queued_at=at, finished_at=None, **goes_on)):
         return False
     _end_attempt(session, move, cause)
     number = session.scalar(select(func.coalesce(func.max(Attempt.number), 0)).where(Attempt.move_id == move.id)) or 0
@@ -155,8 +177,15 @@ def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by
     session.flush()
     session.refresh(move)
     audit(session, actor, f"{verb}.move", move, project_id=person.project_id, was=was.value, cause=cause, attempt=number + 1)
-    enqueue_slice(session, move.id)
+    if until is None:
+        enqueue_slice(session, move.id)
     return True
+
+
+def wait_end(move: Move) -> dt.datetime | None:
+    """Until when a provider asked us to wait with this move; None: it may go on."""
+    asked = move.state in (MoveState.WAITING, MoveState.PAUSED) and move.not_before is not None and move.not_before > now()
+    return move.not_before if asked and move.cause not in _OUR_OWN_WAITS else None
 
 
 def _end_attempt(session: Session, move: Move, cause: str | None) -> None:
@@ -180,6 +209,8 @@ def _refuse_relaunch(move: Move) -> None:
         raise WrongState(None, "本人还没有开始搬家。", "Its owner has not started the move yet.")
     if _is_complete(move):
         raise WrongState(None, "邮件已经全部搬完。", "All mail has been moved.")
+    if move.state is MoveState.WAITING and (until := wait_end(move)) is not None:
+        raise MustWait(until)
 
 
 def _refuse_unchecked(session: Session, person: Person) -> None:

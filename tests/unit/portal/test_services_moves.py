@@ -1,6 +1,7 @@
 """Start, pause, resume, relaunch: once however often it is pressed, and never with a secret that is gone or was refused."""
 from __future__ import annotations
 
+import datetime as dt
 import multiprocessing
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -182,6 +183,64 @@ def test_a_worker_is_asked_to_stop_and_the_wish_can_be_taken_back(company: Compa
     assert len(company.attempts(person)) == 1 and len(company.events("pause.move")) == len(company.events("resume.move")) == 1
 
 
+def test_the_pause_of_a_closed_project_is_not_taken_back(company: Company) -> None:
+    person = company.ready("li")
+    start(company.session, Actor.person(person), person.move)
+    company.set_move(person, MoveState.MOVING)
+    pause(company.session, HELPDESK, person.move)
+    close_project(company.session, ADMIN, company.project)
+    with pytest.raises(ProjectClosed):
+        resume(company.session, HELPDESK, person.move)
+    with company.look() as session:
+        assert session.get_one(Move, person.move.id).stop_requested
+
+
+def waiting(company: Company, cause: Cause, minutes: int = 20) -> Person:
+    person = company.ready("li")
+    start(company.session, Actor.person(person), person.move)
+    company.set_move(person, MoveState.WAITING, cause)
+    with company.database.session() as session:
+        session.execute(update(Move).where(Move.id == person.move.id).values(not_before=now() + dt.timedelta(minutes=minutes), tries=3))
+    company.session.rollback()
+    company.session.expire_all()
+    company.queue.slices.clear()
+    return person
+
+
+@pytest.mark.parametrize("go_on", [
+    lambda c, move: resume(c.session, HELPDESK, move), lambda c, move: start(c.session, HELPDESK, move),
+    lambda c, move: relaunch(c.session, HELPDESK, [move]),
+], ids=["resume", "start", "relaunch"])
+@pytest.mark.parametrize("cause", [Cause.THROTTLED, Cause.SERVER_BUSY, Cause.DESTINATION_BUSY])
+def test_a_pause_does_not_shorten_what_the_provider_asked_for(
+    company: Company, cause: Cause, go_on: Callable[[Company, Move], Any]
+) -> None:
+    person = waiting(company, cause)
+    until = person.move.not_before
+    pause(company.session, HELPDESK, person.move)
+    go_on(company, person.move)
+    assert (person.move.state, person.move.cause, person.move.not_before, person.move.tries) == (MoveState.WAITING, cause, until, 3)
+    assert company.queue.slices == [] and len(company.attempts(person)) == 2
+
+
+def test_a_relaunch_does_not_shorten_what_the_provider_asked_for(company: Company) -> None:
+    person = waiting(company, Cause.THROTTLED)
+    assert "20 more min" in refusal(company, person)
+    assert person.move.state is MoveState.WAITING and person.move.not_before is not None and len(company.attempts(person)) == 1
+
+
+def test_a_wait_that_is_our_own_ends_with_a_relaunch(company: Company) -> None:
+    person = waiting(company, Cause.RELAY_UNREACHABLE)
+    assert relaunch(company.session, HELPDESK, [person.move]).done == [person.move]
+    assert (person.move.state, person.move.not_before, company.queue.slices) == (MoveState.QUEUED, None, [person.move.id])
+
+
+def test_a_wait_that_ended_during_the_pause_is_over(company: Company) -> None:
+    person = waiting(company, Cause.THROTTLED, minutes=-1)
+    pause(company.session, HELPDESK, person.move)
+    assert resume(company.session, HELPDESK, person.move).state is MoveState.QUEUED and person.move.not_before is None
+
+
 @pytest.mark.parametrize("state", [MoveState.INVITED, MoveState.READY, MoveState.STUCK, MoveState.DONE])
 def test_what_does_not_run_cannot_pause_or_resume(company: Company, state: MoveState) -> None:
     company.set_move(company.wang, state)
@@ -211,7 +270,7 @@ def test_relaunching_a_stuck_move_goes_on_with_a_new_attempt(company: Company) -
     assert company.events("relaunch.move")[0].detail == {"was": "stuck", "cause": "dns_connect", "attempt": 2}
 
 
-def test_relaunching_what_waits_means_now(company: Company) -> None:
+def test_relaunching_what_waited_long_enough_means_now(company: Company) -> None:
     person = company.ready("li")
     start(company.session, Actor.person(person), person.move)
     company.set_move(person, MoveState.WAITING, Cause.THROTTLED)
