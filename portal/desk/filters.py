@@ -6,6 +6,7 @@ to the list, to its count, and to "all of these" of the bulk actions.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from werkzeug.datastructures import MultiDict
 
 from engine.causes import Cause
 from engine.providers.catalogue import known
-from portal.models import Move, MoveState, Person, Project, ProjectState, now
+from portal.models import Check, Move, MoveState, Person, Project, ProjectState, now
 
 PAGE_SIZES = (50, 100, 200)
 BULK_MOST = 5000  # moves that one press may relaunch; more is a second press
@@ -27,7 +28,8 @@ SILENT_WAITING = dt.timedelta(minutes=15)  # the reconciler puts what is due on 
 
 @dataclass(frozen=True)
 class MoveFilter:
-    """Empty fields do not filter. Without a project only open projects count, as on the desk's first page."""
+    """Empty fields do not filter. Without a project only open projects count, as on the desk's first page; a number that somebody
+    was told (M3, C1) is found in every project."""
 
     states: tuple[MoveState, ...] = ()
     cause: Cause | None = None
@@ -119,6 +121,21 @@ def is_silent(move: Move, at: dt.datetime | None = None) -> bool:
     return False
 
 
+_REFERENCES = re.compile(r"[MC]\d{1,9}(?:[\s·,，、;；]*[MC]\d{1,9})*", re.IGNORECASE)
+
+
+def references(q: str) -> list[tuple[str, int]]:
+    """The numbers that employees are told: M3 of a move, C1 of a check, also "M3 · C1"; none when anything else stands there."""
+    if not _REFERENCES.fullmatch(q):
+        return []
+    return [(kind.upper(), int(number)) for kind, number in re.findall(r"([MCmc])(\d+)", q)]
+
+
+def _numbered(reference: tuple[str, int]) -> ColumnElement[bool]:
+    kind, number = reference
+    return Move.id == number if kind == "M" else Person.id.in_(select(Check.person_id).where(Check.id == number))
+
+
 def _silent(at: dt.datetime) -> ColumnElement[bool]:
     due = func.coalesce(Move.not_before, Move.queued_at)
     return or_(and_(Move.state == MoveState.MOVING, or_(Move.last_sign_at.is_(None), Move.last_sign_at < at - SILENT_MOVING)),
@@ -127,9 +144,10 @@ def _silent(at: dt.datetime) -> ColumnElement[bool]:
 
 def _joined(statement: Select[Any], wanted: MoveFilter) -> Select[Any]:
     statement = statement.join(Person, Move.person_id == Person.id).join(Project, Person.project_id == Project.id)
+    numbers = references(wanted.q)
     if wanted.project is not None:
         statement = statement.where(Project.id == wanted.project)
-    else:
+    elif not numbers:
         statement = statement.where(Project.state == ProjectState.OPEN)
     if wanted.states:
         statement = statement.where(Move.state.in_(wanted.states))
@@ -140,7 +158,7 @@ def _joined(statement: Select[Any], wanted: MoveFilter) -> Select[Any]:
         statement = statement.where(provider.is_(None) if wanted.provider == NO_PROVIDER else provider == wanted.provider)
     if wanted.q:
         columns = (Person.name, Person.source_address, Person.destination_address)
-        statement = statement.where(or_(*(column.icontains(wanted.q, autoescape=True) for column in columns)))
+        statement = statement.where(or_(*(column.icontains(wanted.q, autoescape=True) for column in columns), *map(_numbered, numbers)))
     if wanted.silent:
         statement = statement.where(_silent(now()))
     return statement

@@ -29,8 +29,9 @@ from portal.desk.filters import (
     read_filter,
 )
 from portal.desk.overview import BAR_ORDER, overview, shares
-from portal.desk.reading import accounted, find_move, link_is_good, picture
+from portal.desk.reading import accounted, find_move, link_is_good, mended, picture
 from portal.employee.findings import rule_words
+from portal.employee.flow import check_reference, move_reference
 from portal.extensions import services
 from portal.language import own_path, say, words
 from portal.models import Move, MoveState, Owner, Project, ProjectState, Role
@@ -47,7 +48,8 @@ def name_for_templates(state: BlueprintSetupState) -> None:
     """What the desk's and the admins' templates may ask; globals, because macros see nothing else."""
     state.app.jinja_env.globals.update(
         desk=desk_words, accounted=accounted, is_silent=is_silent, link_is_good=link_is_good, shares=shares, MoveState=MoveState,
-        BAR_ORDER=BAR_ORDER, NO_PROVIDER=NO_PROVIDER, rule_words=rule_words, explain_note=explain_note)
+        BAR_ORDER=BAR_ORDER, move_reference=move_reference, check_reference=check_reference,
+        NO_PROVIDER=NO_PROVIDER, rule_words=rule_words, explain_note=explain_note)
 
 
 @bp.get("/desk")
@@ -65,7 +67,8 @@ def moves_page() -> str:
     page = find_moves(g.session, wanted, request.args.get("page", 1, type=int), size if size in PAGE_SIZES else PAGE_SIZES[0])
     chosen = find_move(g.session, request.args.get("open", 0, type=int))
     return render_template("desk/moves.html", page=page, wanted=wanted, chosen=chosen, view=picture(g.session, chosen) if chosen else None,
-                           projects=_projects(), **_choices(), url=lambda number: url_for("desk.moves_page", **wanted.args(), page=number))
+                           mended=mended(g.session, page.moves), projects=_projects(), **_choices(),
+                           url=lambda number: url_for("desk.moves_page", **wanted.args(), page=number))
 
 
 @bp.get("/desk/moves/<int:move_id>")

@@ -184,7 +184,7 @@ def test_filtering_by_keyboard_alone(site: Site, open_page: Open) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("状态")).to_be_focused()
-    page.get_by_label("姓名或邮箱").focus()
+    page.get_by_label("姓名、邮箱或编号").focus()
     page.keyboard.type("孙丽")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("1 个")

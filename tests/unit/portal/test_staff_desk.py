@@ -12,7 +12,7 @@ from engine.endpoint import Secret
 from portal.desk.filters import MoveFilter, count_moves, find_moves, read_filter
 from portal.desk.overview import BAR_ORDER, shares
 from portal.desk.words import ACTS, DETAILS
-from portal.models import AuditEvent, Credential, Move, MoveState, Owner, Role
+from portal.models import AuditEvent, Check, CheckState, Credential, Move, MoveState, Owner, Role
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET
 from portal.services.people import keep_secrets
 from tests.support.desk_scene import CANARY, MAIN_NAME, DeskScene, person_of, send, text_of
@@ -97,6 +97,19 @@ def test_a_filter_finds_exactly_these(scene: DeskScene, query: str, locals_found
     assert set(map(int, re.findall(r'name="id" value="(\d+)"', page))) == expected
 
 
+@pytest.mark.parametrize("written", ["M{move}", " m{move} ", "M{move} · C{check}", "C{check}", "m{move}，c{check}"])
+def test_the_numbers_that_people_are_told_find_them(scene: DeskScene, written: str) -> None:
+    with scene.portal.database.session() as session:
+        check = Check(person_id=person_of(session, scene, "daniel").id, side="both", steps=[], result={}, launched_by="person")
+        session.add(check)
+        session.commit()
+        number = check.id
+    client, move = scene.signed_in(Role.HELPDESK), scene.moves["daniel"]
+    page = client.get("/desk/moves", query_string={"q": written.format(move=move, check=number)}).text
+    assert re.findall(r'name="id" value="(\d+)"', page) == [str(move)]
+    assert f"M{move} · C{number}" in text_of(client.get(f"/desk/moves/{move}").text)
+
+
 def test_a_filter_survives_its_own_address(scene: DeskScene) -> None:
     from werkzeug.datastructures import MultiDict
 
@@ -175,7 +188,15 @@ def test_relaunch_waits_for_a_new_password_where_the_old_one_was_refused(scene: 
     assert refused.status_code == 422
     assert "要本人打开链接再填一次" in refused.text
     assert state(scene, "wangfang") is MoveState.STUCK
+    assert "要等新密码填好才能继续" in client.get(path).text
     new_secret(scene, "wangfang")
+    with scene.portal.database.session() as session:
+        session.add(Check(person_id=person_of(session, scene, "wangfang").id, side="both", steps=[], result={}, launched_by="person",
+                          state=CheckState.DONE))
+        session.commit()
+    for page in (client.get(path).text, client.get("/desk/moves?state=stuck").text):
+        assert "新密码已填好，检查通过，可以重新开始" in page
+    assert "要等新密码填好才能继续" not in client.get(path).text
     assert send(client, f"{path}/relaunch").location == path
     assert state(scene, "wangfang") is MoveState.QUEUED
     assert "重新开始" in text_of(client.get(path).text)
@@ -186,7 +207,7 @@ def test_pause_and_resume(scene: DeskScene) -> None:
     assert send(client, f"/desk/moves/{waiting}/pause").status_code == 303
     assert state(scene, "zhoujie") is MoveState.PAUSED
     assert send(client, f"/desk/moves/{waiting}/resume").status_code == 303
-    assert state(scene, "zhoujie") is MoveState.QUEUED
+    assert state(scene, "zhoujie") is MoveState.WAITING  # until the time that the provider asked for
     assert send(client, f"/desk/moves/{moving}/pause").status_code == 303
     assert "已要求暂停" in client.get(f"/desk/moves/{moving}").text
     refused = send(client, f"/desk/moves/{scene.moves['sunlihua']}/pause")
