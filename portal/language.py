@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, g, request, session
 from flask_login import current_user
 
-from engine.causes import Words
+from engine.causes import Cause, Words
 from engine.redact import visible
 from portal.models import MoveState, now
 from portal.services.days import ZONE
@@ -186,6 +186,25 @@ def state_look(state: MoveState | str, outcome: str | None = None) -> dict[str, 
     return {"shape": shape, "tone": tone, "words": pair}
 
 
+# --- who spoke ------------------------------------------------------------------------------------------------------------
+
+# What is kept beside these is our own detail: no server said it.
+_OURS = frozenset(cause.value for cause in (
+    Cause.TLS, Cause.DNS_CONNECT, Cause.OAUTH_ONLY, Cause.X_STATE, Cause.DESTINATION_TLS, Cause.DESTINATION_CONNECT, Cause.ADDRESS_REFUSED,
+    Cause.RELAY_UNREACHABLE, Cause.RELAY_REFUSED, Cause.SECRET_MISSING, Cause.LEDGER_UNWRITABLE, Cause.INCOMPLETE, Cause.WORKER_LOST,
+    Cause.WINDOW_CLOSED, Cause.INTERRUPTED, Cause.INTERNAL))
+
+
+def spoken(*causes: str | None) -> str:
+    """How the lines beside these causes are headed: as a server's words only where a server spoke."""
+    ours = [cause in _OURS for cause in causes]
+    if all(ours):
+        return say("技术细节", "Technical detail")
+    if not any(ours):
+        return say("服务器的原话", "What the server said")
+    return say("服务器的原话和技术细节", "Servers’ words, technical detail")
+
+
 # --- where a form may send people back to ----------------------------------------------------------------------------------
 
 
@@ -208,6 +227,7 @@ def back_path() -> str:
 
 
 def init_language(app: Flask) -> None:
-    app.jinja_env.globals.update(say=say, words=words, language=language, state_look=state_look, now=now, back_path=back_path)
+    app.jinja_env.globals.update(say=say, words=words, language=language, state_look=state_look, now=now, back_path=back_path,
+                                 spoken=spoken)
     app.jinja_env.filters.update(number=number, size=size, clock=clock, day=day, moment=moment, iso=iso, ago=ago, span=span,
                                  stated_day=stated_day, visible=visible)

@@ -16,7 +16,7 @@ from portal.employee.findings import internal_day, warning_text
 from portal.employee.forecast import pace_of
 from portal.employee.guidance import fit, guides, provider_choices, secret_hint
 from portal.employee.routes import masked
-from portal.language import ago, day, moment, number, say, size, span, state_look, stated_day
+from portal.language import ago, day, moment, number, say, size, span, spoken, state_look, stated_day
 from portal.models import Attempt, Move, MoveState, now
 from tests.support.portal_app import portal_in
 
@@ -175,3 +175,9 @@ def test_a_warning_of_a_newer_engine_is_shown_in_its_own_words(chinese: None) ->
     provider = providers()["generic"]
     assert warning_text({"code": "brand_new", "zh": "新的提醒", "en": "new"}, provider) == "新的提醒"
     assert warning_text({"code": "brand_new"}, provider) == ""
+
+
+def test_a_server_is_named_only_where_one_spoke(language: str) -> None:
+    server, ours = ("服务器的原话", "技术细节") if language == "zh" else ("What the server said", "Technical detail")
+    assert (spoken("bad_secret"), spoken("dns_connect", "tls")) == (server, ours)
+    assert ours.lower() in spoken("throttled", "worker_lost").lower()
