@@ -18,7 +18,7 @@ from portal.employee.flow import last_attempt, place_of
 from portal.employee.forecast import pace_of
 from portal.employee.guidance import guide
 from portal.employee.routes import bp
-from portal.employee.visit import Visit, current_visit, for_visitors
+from portal.employee.visit import Visit, another_person, current_visit, for_visitors
 from portal.language import language, say, words
 from portal.models import Check, CheckState, MoveState, now
 from portal.services import checks, moves
@@ -142,7 +142,8 @@ def _progress_fragment(visit: Visit) -> Response:
     values = _progress_values(visit)
     move, pace = visit.move, values["pace"]
     return _fragment("employee/_progress.html", values, (
-        move.state, move.cause, pace, move.current_folder, move.last_sign_at, move.not_before, move.stop_requested, values["ahead"],
+        move.id, move.state, move.cause, pace,
+        move.current_folder, move.last_sign_at, move.not_before, move.stop_requested, values["ahead"],
         [(row.id, row.total, row.moved, row.already_there, row.set_aside, row.complete) for row in values["folders"]]))
 
 
@@ -166,7 +167,11 @@ def _live(answer: Any) -> Any:
     """For the page's own script: no visit, no page; asking does not keep a visit alive."""
     g.polling = True
     visit = current_visit()
-    return answer(visit) if visit is not None else Response(status=401)
+    if visit is None:
+        return Response(status=401)
+    if "whose" in request.args and not visit.owns_page():
+        return another_person(visit, "employee/_stopped.html")
+    return answer(visit)
 
 
 def _fragment(template: str, values: dict[str, Any], state: tuple[Any, ...]) -> Response:

@@ -16,17 +16,18 @@ from engine.providers.detect import detect
 from portal.employee.findings import findings
 from portal.employee.flow import STAGES, check_reference, last_attempt, move_reference, place_of
 from portal.employee.guidance import guides, is_web_password, provider_choices, secret_hint
-from portal.employee.visit import Visit, begin_visit, current_visit, end_visit, for_visitors
+from portal.employee.visit import Visit, another_person, begin_visit, current_visit, end_visit, for_visitors, masked, page_owner
 from portal.extensions import services
 from portal.language import own_path, prefer, words
-from portal.models import Check, CheckState, Move, MoveState, Person
+from portal.models import Check, CheckState, Move, MoveState, Owner, Person
 from portal.services import links, moves, people
 from portal.services.checks import CheckRunning, TooManyTries, checked_sides, latest_check, refuse_if_tried_too_often
 from portal.services.common import Actor, ServiceError
-from portal.services.credentials import SECRET_CAUSES
+from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, find_credential
 from portal.services.endpoints import provider_key, provider_of, source_login
 
 bp = Blueprint("employee", __name__)
+bp.add_app_template_global(page_owner, "page_owner")
 
 
 @bp.context_processor
@@ -46,12 +47,6 @@ def link(token: str) -> Any:
     prefer(found.person.language)
     return render_template("employee/link.html", person=found.person, project=found.person.project, move=found.person.move,
                            token=token, masked=masked)
-
-
-def masked(address: str) -> str:
-    """Enough to know one's own address by, for whoever opens a link before it is begun: zh***@old.example."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:2 if len(local) > 3 else 1]}***@{domain}"
 
 
 @bp.post("/m/<token>")
@@ -80,9 +75,19 @@ def index(visit: Visit) -> Any:
     return redirect(place_of(g.session, visit.move).url(), 303)
 
 
+@bp.get("/move/another")
+@for_visitors
+def another(visit: Visit) -> Any:
+    """What a form of another person's page was answered with, in the other language."""
+    return another_person(visit)
+
+
 @bp.post("/move/leave")
 def leave() -> Any:
     """For computers that others use too."""
+    visit = current_visit()
+    if visit is not None and not visit.owns_page():
+        return another_person(visit), 409
     answer: Any = redirect(url_for("employee.left"), 303)
     end_visit(answer)
     return answer
@@ -160,7 +165,7 @@ def submit_credentials(visit: Visit) -> Any:
     login = request.form.get("source_login", "").strip()
     try:
         check = people.submit_secrets(g.session, visit.actor, visit.person, _secret("source_secret"), _secret("destination_secret"),
-                                      services().sealer, source_login=login if login != source_login(visit.person) else None)
+                                      services().sealer, source_login=login if login not in ("", source_login(visit.person)) else None)
     except CheckRunning:
         return redirect(place_of(g.session, visit.move).url(), 303)
     except TooManyTries:
@@ -190,7 +195,8 @@ def _credentials_page(visit: Visit, errors: dict[str, str]) -> str:
     asks_destination = needed.destination_secret or refused is Cause.DESTINATION_LOGIN or "destination_secret" in errors
     return render_template(
         "employee/credentials.html", person=person, provider=known, needed=needed, errors=errors, problem=bool(errors),
-        hint=secret_hint(known), web_password=is_web_password(known), login=request.form.get("source_login", source_login(person)),
+        hint=secret_hint(known), web_password=is_web_password(known), login=source_login(person),
+        new_login=request.form.get("source_login", ""),
         login_error="source_login" in errors, asks_destination=asks_destination, wait=wait,
         refused=explain(refused, known.key) if refused and not errors and not wait else None, sides=Side)
 
@@ -216,7 +222,14 @@ def review(visit: Visit) -> Any:
     if check is None or check.state is not CheckState.DONE or check.cause is not None or not _startable(visit.move):
         return redirect(place_of(g.session, visit.move).url(), 303)
     return render_template("employee/review.html", person=visit.person, move=visit.move, check=check,
-                           found=findings(check, provider_of(visit.person)))
+                           found=findings(check, provider_of(visit.person)), logins=_logins(visit.person))
+
+
+def _logins(person: Person) -> dict[str, str]:
+    """The names that are used to sign in, which the person must see before anything moves."""
+    own = find_credential(g.session, Owner.PERSON, person.id, DESTINATION_SECRET) is not None
+    return {"source": source_login(person), "destination": person.destination_login if own and person.destination_login
+            else person.destination_address}
 
 
 def _startable(move: Move) -> bool:

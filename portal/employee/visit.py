@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import Response, after_this_request, current_app, g, render_template, request
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from flask import Response, after_this_request, current_app, g, render_template, request, url_for
+from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 
 from portal.extensions import services
 from portal.language import prefer
@@ -37,6 +37,11 @@ class Visit:
     @property
     def move(self) -> Move:
         return self.link.person.move
+
+    def owns_page(self) -> bool:
+        """Whether the page that this request comes from was made for this person: one browser may hold the pages of several,
+        but only one visit."""
+        return _person_of_page() == self.person.id
 
     @property
     def actor(self) -> Actor:
@@ -68,9 +73,48 @@ def for_visitors(view: View) -> View:
         visit = current_visit()
         if visit is None:
             return render_template("employee/visit_over.html"), 401
+        if request.method == "POST" and not visit.owns_page():
+            return another_person(visit), 409
         return view(visit, *args, **kwargs)
 
     return cast(View, visited)
+
+
+# --- whose page -----------------------------------------------------------------------------------------------------------
+
+
+def page_owner() -> str:
+    """For whom this page is, signed: every form carries it, so that it never acts on somebody else's visit. "" without a visit."""
+    visit = g.get("visit")
+    return str(_page_signer().dumps(visit.person.id)) if visit is not None else ""
+
+
+def _person_of_page() -> int | None:
+    try:
+        return cast(int, _page_signer().loads(request.values.get("whose", "")))
+    except BadSignature:
+        return None
+
+
+def another_person(visit: Visit, template: str = "employee/other_person.html") -> str:
+    """The page that says for whom the one before was made, and whose visit this is."""
+    owner = _person_of_page()
+    other = g.session.get(Person, owner) if owner not in (None, visit.person.id) else None
+    g.back = url_for("employee.another", whose=request.values.get("whose")) if other else url_for("employee.index")
+    return render_template(template, other=masked(other.source_address) if other else "", person=visit.person.source_address)
+
+
+def masked(address: str) -> str:
+    """Enough to know one's own address by, and no more: zh***@old.example."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:2 if len(local) > 3 else 1]}***@{domain}"
+
+
+def _page_signer() -> URLSafeSerializer:
+    return URLSafeSerializer(current_app.config["SECRET_KEY"], salt="banjia employee page")
+
+
+# --- the cookie -----------------------------------------------------------------------------------------------------------
 
 
 def _load() -> Visit | None:

@@ -352,7 +352,7 @@ def test_the_page_and_its_refreshing_part_say_the_same(portal: PortalForTests) -
         return re.sub(r'value="[^"]+"', "", text).strip()
 
     page = someone.open(f"/move/check/{check}").text
-    assert f'data-live="/move/check/{check}/live"' in page
+    assert f'data-live="/move/check/{check}/live?whose=' in page
     assert bare(someone.open(f"/move/check/{check}/live").text) in bare(page)
 
 
