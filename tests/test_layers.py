@@ -111,7 +111,7 @@ def test_only_pages_know_the_web_framework() -> None:
 
 
 def test_only_the_worker_opens_sealed_secrets() -> None:
-    """The portal seals; a process that serves pages never holds what opens (DESIGN, promise 6)."""
+    """The portal seals; a process that serves pages never holds what opens."""
     allowed = {"worker.py", "portal/security/vault.py"}
     naming = [path for part in ("portal", "engine", "relay", "worker.py", "config.py") for path in files(part)
               if any(isinstance(node, ast.ImportFrom) and any(alias.name == "Vault" for alias in node.names)
