@@ -68,14 +68,16 @@ def _up(args: argparse.Namespace) -> int:
         from portal.demo.show import show_demo
 
         return show_demo(load_settings(), workers=args.workers, echo=_echo(args, default=False))
-    from portal.first_operator import first_operator_link
+    from portal.first_operator import first_operator
 
     settings = load_settings()
     with Launcher(Plan(settings, args.workers), echo=_echo(args, default=True)) as running:
         print(f"\n  搬家已经就绪 · Banjia is ready: {running.settings.base_url}")
-        link = first_operator_link(running.settings)
-        if link:
-            print(f"  第一位管理员的一次性链接 · one-time link for the first operator:\n\n      {link}\n")
+        operator = first_operator(running.settings)
+        if operator.link:
+            print("  第一位运维的一次性链接，用来设密码 · one-time link for the first operator to set a password:\n\n"
+                  f"      {operator.link}\n")
+        print(f"  登录 · sign in: {running.settings.base_url}/login   登录名 · login name: {operator.login}")
         print("  Ctrl-C 停止 · stops\n", flush=True)
         running.run_until_asked()
         print("\n正在停止，进度都已存好 … Stopping; all progress is stored …", flush=True)

@@ -4,6 +4,8 @@ Always through services/staff.py; the link's token is printed to the terminal of
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -16,16 +18,24 @@ from portal.store.db import Database
 FIRST_OPERATOR = "operator@localhost"
 
 
-def first_operator_link(settings: Settings) -> str | None:
-    """A fresh one-time link as long as no operator has set a password; None afterwards. Older links stop working."""
+@dataclass(frozen=True)
+class FirstOperator:
+    """The login name of the operator who is longest there; `link` only as long as no operator has set a password."""
+
+    login: str
+    link: str | None = None
+
+
+def first_operator(settings: Settings) -> FirstOperator:
+    """Makes the first operator where there is none. A link is fresh; older ones stop working."""
     database = Database(settings.database_url)
     try:
         with database.session() as session:
-            operators = select(Staff).where(Staff.role == Role.OPERATOR, Staff.active.is_(True))
-            if session.scalar(operators.where(Staff.password_hash.is_not(None)).limit(1)):
-                return None
-            staff = session.scalar(operators.order_by(Staff.id).limit(1))
-            return _invitation(session, settings, staff or create_staff(session, SYSTEM, FIRST_OPERATOR, Role.OPERATOR))
+            operators = select(Staff).where(Staff.role == Role.OPERATOR, Staff.active.is_(True)).order_by(Staff.id).limit(1)
+            if known := session.scalar(operators.where(Staff.password_hash.is_not(None))):
+                return FirstOperator(known.email)
+            staff = session.scalar(operators) or create_staff(session, SYSTEM, FIRST_OPERATOR, Role.OPERATOR)
+            return FirstOperator(staff.email, _invitation(session, settings, staff))
     finally:
         database.close()
 

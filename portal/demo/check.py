@@ -86,7 +86,7 @@ def _walk_all(world: World, tell: Callable[[str], None]) -> None:
         tell(f"{person.sample.name}：检查通过，开始搬 · checked, started{'（经中继 · through the relay）' if person.through_relay else ''}")
     desk = Desk(world.settings.base_url, HELPDESK, world.state.desk_password)
     move_id = desk.find_stuck(wrong.source, Cause.BAD_SECRET)
-    tell(f"{wrong.sample.name}：授权码不对，客服台列在原因下面 · wrong code, shown at the desk under its cause")
+    tell(f"{wrong.sample.name}：授权码不对，服务台列在原因下面 · wrong code, shown at the desk under its cause")
     employee = _arrived(world, wrong)
     tell(f"{wrong.sample.name}：填了对的，检查通过 · mended, checked")
     desk.relaunch(move_id)

@@ -57,6 +57,11 @@ class DemoState:
     ports: dict[str, int] = field(default_factory=dict)
 
 
+def has_state(instance: Path) -> bool:
+    """Whether an earlier start left something to go on with."""
+    return (instance / "demo.json").exists()
+
+
 def load_state(instance: Path) -> DemoState:
     """The demo's memory, made at its first start."""
     path = instance / "demo.json"

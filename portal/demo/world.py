@@ -93,6 +93,7 @@ class DemoWorld:
             for person in PEOPLE:
                 mail.fill(person.source, mailbox(person.sample, SOURCE_DOMAIN))
             relay_config = write_relay_config(settings.instance_dir, state, mail.authority)
+            mail.authority.write(settings.instance_dir)
             save_state(settings.instance_dir, state)
             database = Database(settings.database_url)
             try:

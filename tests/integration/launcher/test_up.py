@@ -101,6 +101,7 @@ def test_a_start_a_stop_and_a_second_start(tmp_path: Path) -> None:
     instance, port = tmp_path / "instance", free_port()
     with up(instance, BIND=f"127.0.0.1:{port}", BASE_URL=f"http://127.0.0.1:{port}") as first:
         link = first.wait_for(rf"http://127\.0\.0\.1:{port}/invitation/\S+")[0]
+        first.wait_for(rf"http://127\.0\.0\.1:{port}/login .* login name: operator@localhost")
         first.wait_for("Ctrl-C")
         with urllib.request.urlopen(link, timeout=10) as page:
             assert page.status == 200
