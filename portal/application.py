@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flask import Flask, g, request, url_for
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import IntegerConverter, Map
 
 from config import Settings
 from engine.providers.detect import lookup_mx
@@ -26,6 +27,16 @@ from portal.security.vault import Sealer
 from portal.store.db import Database
 
 
+class RowId(IntegerConverter):
+    """`<int:…>` in an address is the number of a row: what no database could hold is a page that is not there."""
+
+    regex = "[1-9][0-9]{0,15}"
+    part_isolating = True
+
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map, max=2**53)
+
+
 def create_app(settings: Settings, *, mx_lookup: Callable[[str], list[str]] | None = None) -> Flask:
     """The WSGI app. Needs the vault's public key file; makes the key that signs sessions when it is missing.
     `mx_lookup`: another way to find the MX hosts of a domain than DNS."""
@@ -35,9 +46,9 @@ def create_app(settings: Settings, *, mx_lookup: Callable[[str], list[str]] | No
     app.extensions["banjia"] = Services(settings, Database(settings.database_url, queue=queue), queue,
                                         Sealer.from_file(settings.vault_public_key_file), mx_lookup or lookup_mx)
     logfilter.install()
+    _give_each_request_a_session(app)  # first: the page that says why a request was refused may be somebody's
     init_headers(app, https=settings.secure_cookies)
     csrf.init_app(app)
-    _give_each_request_a_session(app)
     init_language(app)
     init_errors(app)
     _name_static_files(app)
@@ -56,6 +67,7 @@ def _configure(app: Flask, settings: Settings, secret_key: bytes) -> None:
         WTF_CSRF_TIME_LIMIT=None,    # a page may stay open while its reader changes settings elsewhere
         WTF_CSRF_SSL_STRICT=False,   # it wants a Referer, which we forbid; portal/security/headers.py looks at the origin
     )
+    app.url_map.converters["int"] = RowId
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies,  # type: ignore[method-assign]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, session, url_for
 
-from engine.causes import Cause, Side, explain
+from engine.causes import Cause, Side, Words, explain
 from engine.endpoint import Secret
 from engine.providers.catalogue import GENERIC
 from engine.providers.detect import detect
@@ -18,7 +18,7 @@ from portal.employee.flow import STAGES, check_reference, last_attempt, move_ref
 from portal.employee.guidance import guides, is_web_password, provider_choices, secret_hint
 from portal.employee.visit import Visit, another_person, begin_visit, current_visit, end_visit, for_visitors, masked, page_owner
 from portal.extensions import services
-from portal.language import own_path, prefer, words
+from portal.language import back_path, own_path, prefer, words
 from portal.models import Check, CheckState, Move, MoveState, Owner, Person
 from portal.services import links, moves, people
 from portal.services.checks import CheckRunning, TooManyTries, checked_sides, latest_check, refuse_if_tried_too_often
@@ -32,6 +32,8 @@ bp.add_app_template_global(page_owner, "page_owner")
 
 @bp.context_processor
 def on_every_page() -> dict[str, Any]:
+    if request.method == "POST" and "back" not in g and back_path() == "/":
+        g.back = url_for("employee.index")
     return {"visit": current_visit(), "stages": STAGES, "move_reference": move_reference, "check_reference": check_reference}
 
 
@@ -60,7 +62,7 @@ def begin(token: str) -> Any:
     except links.LinkNotUsable:
         return _no_link(links.find_link(g.session, token))
     answer: Any = redirect(place_of(g.session, found.person.move).url(), 303)
-    begin_visit(answer, found.link)
+    begin_visit(answer, found.link.id)
     return answer
 
 
@@ -98,6 +100,25 @@ def left() -> str:
     return render_template("employee/left.html")
 
 
+# --- a refusal is told again in the other language ------------------------------------------------------------------------
+
+_REFUSED = "refused"
+
+
+def _refused(endpoint: str, visit: Visit, error: ServiceError) -> dict[str, str]:
+    """What the page says of it; and what it says again when the language switch on that answer leads back to it."""
+    session[_REFUSED] = [endpoint, visit.person.id, error.field or "", error.words.zh, error.words.en]
+    g.back = url_for(endpoint, refused="1")
+    return {error.field or "": words(error.words)}
+
+
+def _refused_before(endpoint: str, visit: Visit) -> dict[str, str]:
+    kept = session.pop(_REFUSED, None) if _REFUSED in session else None
+    if "refused" not in request.args or not isinstance(kept, list) or kept[:2] != [endpoint, visit.person.id]:
+        return {}
+    return {str(kept[2]): words(Words(str(kept[3]), str(kept[4])))}
+
+
 # --- provider -------------------------------------------------------------------------------------------------------------
 
 
@@ -106,7 +127,8 @@ def left() -> str:
 def provider(visit: Visit) -> Any:
     person = visit.person
     return _provider_page(person, {"provider": provider_key(person) or "", "source_host": person.source_host or "",
-                                   "source_port": str(person.source_port or "")}, {})
+                                   "source_port": str(person.source_port or "")},
+                          _refused_before("employee.provider", visit))
 
 
 @bp.post("/move/provider")
@@ -120,12 +142,12 @@ def choose_provider(visit: Visit) -> Any:
         people.choose_provider(g.session, visit.actor, visit.person, typed["provider"], typed["source_host"] if own_server else None,
                                _port(typed["source_port"]) if own_server else None, allowed_ports=services().settings.allowed_ports)
     except ServiceError as refused:
-        return _provider_page(visit.person, typed, {refused.field or "": words(refused.words)}), 422
+        return _provider_page(visit.person, typed, _refused("employee.provider", visit, refused)), 422
     return redirect(url_for("employee.prepare"), 303)
 
 
 def _port(text: str) -> int | None:
-    if text and not (text.isdigit() and 0 < int(text) < 65536):
+    if text and not (text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536):
         raise ServiceError("source_port", "端口是一个数字，一般是 993。", "The port is a number, usually 993.")
     return int(text) if text else None
 
@@ -156,7 +178,7 @@ def prepare(visit: Visit) -> Any:
 def credentials(visit: Visit) -> Any:
     if visit.move.state in people.RUNNING or (visit.move.state is MoveState.DONE and visit.move.outcome == "complete"):
         return redirect(place_of(g.session, visit.move).url(), 303)
-    return _credentials_page(visit, {})
+    return _credentials_page(visit, _refused_before("employee.credentials", visit))
 
 
 @bp.post("/move/credentials")
@@ -174,7 +196,7 @@ def submit_credentials(visit: Visit) -> Any:
         if refused.field == "provider":
             flash(words(refused.words), "stop")
             return redirect(url_for("employee.provider"), 303)
-        return _credentials_page(visit, {refused.field or "": words(refused.words)}), 422
+        return _credentials_page(visit, _refused("employee.credentials", visit, refused)), 422
     return redirect(url_for("employee.check", check_id=check.id), 303)
 
 

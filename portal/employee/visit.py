@@ -48,9 +48,9 @@ class Visit:
         return Actor.person(self.person, request.remote_addr or "")
 
 
-def begin_visit(response: Response, link: Link) -> None:
+def begin_visit(response: Response, link_id: int) -> None:
     settings = services().settings
-    response.set_cookie(_cookie(), _signer().dumps(link.id), max_age=settings.session_minutes * 60, secure=settings.secure_cookies,
+    response.set_cookie(_cookie(), _signer().dumps(link_id), max_age=settings.session_minutes * 60, secure=settings.secure_cookies,
                         httponly=True, samesite="Lax", path="/")
 
 
@@ -63,6 +63,11 @@ def current_visit() -> Visit | None:
     if "visit" not in g:
         g.visit = _load()
     return cast("Visit | None", g.visit)
+
+
+def forget_visit() -> None:
+    """For pages that must not read the database: an error page may be shown because it does not answer."""
+    g.visit = None
 
 
 def for_visitors(view: View) -> View:
@@ -131,8 +136,8 @@ def _load() -> Visit | None:
     prefer(link.person.language)
     if "polling" not in g and (now() - signed_at).total_seconds() > _RENEW_AFTER:
         @after_this_request
-        def renew(response: Response) -> Response:
-            begin_visit(response, link)
+        def renew(response: Response) -> Response:  # after the session may have broken: touches no row
+            begin_visit(response, link_id)
             return response
     return Visit(link)
 

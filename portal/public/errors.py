@@ -15,6 +15,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from engine.causes import Words
+from portal.employee.visit import forget_visit
 from portal.language import forget_account_language
 
 log = logging.getLogger(__name__)
@@ -102,4 +103,5 @@ def _answer(code: int, error: Exception) -> tuple[str, int]:
     else:
         log.info("reference %s: %d for %s %s", reference, code, request.method, request.endpoint)
     forget_account_language()
+    forget_visit()
     return render_template("errors/error.html", code=code, page=page, reference=reference), code

@@ -27,6 +27,13 @@ HEADERS = {
 ONE_YEAR = 365 * 86_400
 
 
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # http://[
+        return ""
+
+
 def init_headers(app: Flask, *, https: bool) -> None:
     """`https`: the portal is reached over HTTPS only, so browsers may be told to insist on it."""
 
@@ -39,7 +46,7 @@ def init_headers(app: Flask, *, https: bool) -> None:
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         if site is not None and site not in ("same-origin", "none"):
             abort(403)
-        if site is None and origin not in (None, "null") and urlsplit(origin or "").netloc != request.host:
+        if site is None and origin not in (None, "null") and _host_of(origin or "") != request.host:
             abort(403)
 
     @app.after_request

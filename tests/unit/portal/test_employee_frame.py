@@ -67,7 +67,7 @@ def test_own_pages_are_returned_to() -> None:
 
 def test_the_switch_on_a_page_that_answered_a_form_returns_to_one_that_opens(portal: PortalForTests) -> None:
     browser = portal.client()
-    assert 'name="back" value="/"' in browser.post("/move/pause").text
+    assert 'name="back" value="/move"' in browser.post("/move/pause").text
     assert 'name="back" value="/move/credentials"' in browser.post("/move/credentials").text
 
 
