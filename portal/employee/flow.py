@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from engine.causes import Words
 from portal.models import Attempt, Check, CheckState, Move, MoveState
 from portal.services.checks import latest_check
+from portal.services.common import is_over
 from portal.services.endpoints import provider_key
 
 # The four stages that the head of each page shows.
@@ -30,14 +31,21 @@ class Place:
         return url_for(self.endpoint) if self.check_id is None else url_for(self.endpoint, check_id=self.check_id)
 
 
+OVER = Place("employee.over")
+
+
 def place_of(session: Session, move: Move) -> Place:
     person = move.person
     check = latest_check(session, person)
     if move.state is MoveState.DONE:
+        if is_over(person.project):
+            return Place("employee.done")
         again = _checked_since(move, check) if move.outcome == "partial" else None  # to try once more what was set aside
         return again or Place("employee.done")
     if move.state in (MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING):
         return Place("employee.progress")
+    if is_over(person.project):
+        return OVER
     if move.state in (MoveState.STUCK, MoveState.PAUSED):
         return _checked_since(move, check) or Place("employee.progress")
     if move.state is MoveState.READY:

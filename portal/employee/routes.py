@@ -14,7 +14,7 @@ from engine.endpoint import Secret
 from engine.providers.catalogue import GENERIC
 from engine.providers.detect import detect
 from portal.employee.findings import findings
-from portal.employee.flow import STAGES, check_reference, last_attempt, move_reference, place_of
+from portal.employee.flow import OVER, STAGES, check_reference, last_attempt, move_reference, place_of
 from portal.employee.guidance import guides, is_web_password, provider_choices, secret_hint
 from portal.employee.visit import Visit, another_person, begin_visit, current_visit, end_visit, for_visitors, masked, page_owner
 from portal.extensions import services
@@ -22,7 +22,7 @@ from portal.language import back_path, own_path, prefer, words
 from portal.models import Check, CheckState, Move, MoveState, Owner, Person
 from portal.services import links, moves, people
 from portal.services.checks import CheckRunning, TooManyTries, checked_sides, latest_check, refuse_if_tried_too_often
-from portal.services.common import Actor, ServiceError
+from portal.services.common import Actor, ProjectClosed, ServiceError, is_over
 from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, find_credential
 from portal.services.endpoints import provider_key, provider_of, source_login
 
@@ -77,6 +77,16 @@ def index(visit: Visit) -> Any:
     return redirect(place_of(g.session, visit.move).url(), 303)
 
 
+@bp.get("/move/over")
+@for_visitors
+def over(visit: Visit) -> Any:
+    """The project is closed or its last day is over, and the move did not come to its end."""
+    place = place_of(g.session, visit.move)
+    if place != OVER:
+        return redirect(place.url(), 303)
+    return render_template("employee/over.html", contact=visit.person.project.contact, begun=last_attempt(visit.move) is not None)
+
+
 @bp.get("/move/another")
 @for_visitors
 def another(visit: Visit) -> Any:
@@ -125,6 +135,8 @@ def _refused_before(endpoint: str, visit: Visit) -> dict[str, str]:
 @bp.get("/move/provider")
 @for_visitors
 def provider(visit: Visit) -> Any:
+    if is_over(visit.person.project):
+        return redirect(place_of(g.session, visit.move).url(), 303)
     person = visit.person
     return _provider_page(person, {"provider": provider_key(person) or "", "source_host": person.source_host or "",
                                    "source_port": str(person.source_port or "")},
@@ -141,6 +153,8 @@ def choose_provider(visit: Visit) -> Any:
             raise ServiceError("provider", "请选一个。不确定就选最后一项。", "Choose one. If you are not sure, take the last.")
         people.choose_provider(g.session, visit.actor, visit.person, typed["provider"], typed["source_host"] if own_server else None,
                                _port(typed["source_port"]) if own_server else None, allowed_ports=services().settings.allowed_ports)
+    except ProjectClosed:
+        return redirect(place_of(g.session, visit.move).url(), 303)
     except ServiceError as refused:
         return _provider_page(visit.person, typed, _refused("employee.provider", visit, refused)), 422
     return redirect(url_for("employee.prepare"), 303)
@@ -168,6 +182,8 @@ def _provider_page(person: Person, typed: dict[str, str], errors: dict[str, str]
 @bp.get("/move/prepare")
 @for_visitors
 def prepare(visit: Visit) -> Any:
+    if is_over(visit.person.project):
+        return redirect(place_of(g.session, visit.move).url(), 303)
     known = provider_of(visit.person)
     return render_template("employee/prepare.html", person=visit.person, provider=known, mine=guides(known, mine=True),
                            others=guides(known, mine=False))
@@ -176,6 +192,8 @@ def prepare(visit: Visit) -> Any:
 @bp.get("/move/credentials")
 @for_visitors
 def credentials(visit: Visit) -> Any:
+    if is_over(visit.person.project):
+        return redirect(place_of(g.session, visit.move).url(), 303)
     if visit.move.state in people.RUNNING or (visit.move.state is MoveState.DONE and visit.move.outcome == "complete"):
         return redirect(place_of(g.session, visit.move).url(), 303)
     return _credentials_page(visit, _refused_before("employee.credentials", visit))
@@ -188,7 +206,7 @@ def submit_credentials(visit: Visit) -> Any:
     try:
         check = people.submit_secrets(g.session, visit.actor, visit.person, _secret("source_secret"), _secret("destination_secret"),
                                       services().sealer, source_login=login if login not in ("", source_login(visit.person)) else None)
-    except CheckRunning:
+    except (CheckRunning, ProjectClosed):
         return redirect(place_of(g.session, visit.move).url(), 303)
     except TooManyTries:
         return _credentials_page(visit, {}), 429
@@ -241,7 +259,8 @@ def _refused_secret(check: Check | None, visit: Visit) -> Cause | None:
 @for_visitors
 def review(visit: Visit) -> Any:
     check = latest_check(g.session, visit.person)
-    if check is None or check.state is not CheckState.DONE or check.cause is not None or not _startable(visit.move):
+    if is_over(visit.person.project) or check is None or check.state is not CheckState.DONE or check.cause is not None \
+            or not _startable(visit.move):
         return redirect(place_of(g.session, visit.move).url(), 303)
     return render_template("employee/review.html", person=visit.person, move=visit.move, check=check,
                            found=findings(check, provider_of(visit.person)), logins=_logins(visit.person))
