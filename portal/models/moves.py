@@ -80,6 +80,8 @@ class Attempt(Row):
     server_text: Mapped[str] = mapped_column(default="")  # redacted
     side: Mapped[str | None]
     moved: Mapped[int] = mapped_column(default=0)
+    source_mailbox: Mapped[str | None] = mapped_column(index=True)  # server and login that were tried (services/endpoints.py)
+    destination_mailbox: Mapped[str | None] = mapped_column(index=True)
 
     move: Mapped[Move] = relationship(back_populates="attempts")
     lines: Mapped[list[ServerLine]] = relationship(back_populates="attempt", order_by="ServerLine.id")
@@ -120,3 +122,5 @@ class Check(Row):
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
     launched_by: Mapped[str] = mapped_column(default="person")
+    source_mailbox: Mapped[str | None] = mapped_column(index=True)  # server and login that were tried (services/endpoints.py)
+    destination_mailbox: Mapped[str | None] = mapped_column(index=True)

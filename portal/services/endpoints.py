@@ -82,6 +82,11 @@ def fill_template(template: str, address: str) -> str:
     return template.replace("{address}", address).replace("{local}", address.rpartition("@")[0])
 
 
+def mailbox(endpoint: Endpoint, login: str) -> str:
+    """A server and a login in one spelling: what a provider counts refused logins by."""
+    return f"{endpoint.host.lower()} {login.casefold()}"
+
+
 # --- what people type -----------------------------------------------------------------------------------------------------
 
 

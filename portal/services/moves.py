@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Words
 from portal.models import Attempt, CheckState, LedgerFolder, Move, MoveState, Person, SetAside, now
-from portal.services.checks import latest_check, secret_since
+from portal.services.checks import latest_check, mailboxes, refuse_untested, secret_since
 from portal.services.common import (
     Actor,
     NotGiven,
@@ -158,7 +158,7 @@ def relaunch(session: Session, actor: Actor, moves: Iterable[Move]) -> Relaunche
 def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by: str | None = None) -> bool:
     """Puts the move on the queue with a new Attempt, whatever it stopped at; a provider's wait that is not over is waited for
     first. Part of a service's transaction. False: somebody else changed its state meanwhile. Raises SecretMissing, ProjectClosed,
-    NotUsable."""
+    NotUsable, TooManyTries and AskedToWait (where no check has passed with its secrets)."""
     person, was = move.person, move.state
     if is_over(person.project):
         raise ProjectClosed(person.project)
@@ -166,6 +166,8 @@ def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by
     destination_endpoint(person.project)
     _refuse_without_secrets(session, move)
     cause, at, until = move.cause, now(), wait_end(move)
+    if until is None:
+        refuse_untested(session, person)
     goes_on = ({"state": MoveState.WAITING} if until else
                {"state": MoveState.QUEUED, "cause": None, "not_before": None, "tries": 0})
     if not changed_rows(session, update(Move).where(Move.id == move.id, Move.state == was).values(
@@ -173,7 +175,8 @@ def launch(session: Session, actor: Actor, move: Move, *, verb: str, launched_by
         return False
     _end_attempt(session, move, cause)
     number = session.scalar(select(func.coalesce(func.max(Attempt.number), 0)).where(Attempt.move_id == move.id)) or 0
-    session.add(Attempt(move_id=move.id, number=number + 1, launched_by=launched_by or actor.launcher))
+    session.add(Attempt(move_id=move.id, number=number + 1, launched_by=launched_by or actor.launcher,
+                        **mailboxes(session, person)))
     session.flush()
     session.refresh(move)
     audit(session, actor, f"{verb}.move", move, project_id=person.project_id, was=was.value, cause=cause, attempt=number + 1)

@@ -9,8 +9,9 @@ from functools import cached_property
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engine.causes import Cause
+from engine.causes import Cause, Side
 from engine.endpoint import Secret
+from engine.report import Step
 from portal.models import Attempt, AuditEvent, Check, CheckState, Credential, Move, MoveState, Person, now
 from portal.services.common import Actor
 from portal.services.people import NewPerson, add_person, submit_secrets
@@ -70,11 +71,14 @@ class Company:
         return submit_secrets(self.session, Actor.person(person), person, source and Secret(source), destination and Secret(destination),  # type: ignore[arg-type]
                               self.sealer)
 
-    def end_check(self, check: Check, cause: Cause | None = None, *, ago: dt.timedelta = dt.timedelta()) -> None:
-        """As a worker ends it."""
+    def end_check(self, check: Check, cause: Cause | None = None, *, ago: dt.timedelta = dt.timedelta(),
+                  at: tuple[Side, Step] | None = None, retry_after: float | None = None) -> None:
+        """As a worker ends it; `at`: which side failed, at which step."""
         with self.database.session() as session:
             row = session.get_one(Check, check.id)
             row.state, row.cause, row.finished_at = CheckState.DONE, cause.value if cause else None, now() - ago
+            if at is not None:
+                row.result = {at[0].value: {"outcome": "failed", "step": at[1].value, "retry_after": retry_after}}
             move = session.scalar(select(Move).where(Move.person_id == row.person_id))
             if cause is None and move is not None and move.state is MoveState.INVITED:
                 move.state = MoveState.READY

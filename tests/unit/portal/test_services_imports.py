@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import func, select
 
-from engine.causes import Cause
+from engine.causes import Cause, Side
+from engine.report import Step
 from portal.models import AuditEvent, Check, Link, Move, MoveState, Person
 from portal.services.common import Actor, ProjectClosed
 from portal.services.days import day_of
@@ -146,6 +147,16 @@ def test_a_sheet_is_not_a_way_around_two_tries(company: Company) -> None:
         result = take(company, SECRETS.replace("kanarie-w1", code), begin=True)
     assert result.started == 0 and "try again in" in result.problems[0].cause.en
     assert wang.move.state is MoveState.STUCK
+
+
+def test_a_sheet_starts_nobody_whose_tries_are_used(company: Company) -> None:
+    take(company, PLAIN)
+    wang = named(company, "wang")
+    for cause in (Cause.BAD_SECRET, Cause.UNKNOWN):
+        company.end_check(company.submit(wang), cause, at=(Side.SOURCE, Step.LOGIN))
+    result = take(company, SECRETS, begin=True)
+    assert result.started == 1 and "try again in" in result.problems[0].cause.en
+    assert wang.move.state is MoveState.INVITED
 
 
 @pytest.mark.parametrize("state", [MoveState.QUEUED, MoveState.MOVING, MoveState.WAITING, MoveState.DONE])

@@ -9,15 +9,16 @@ from sqlalchemy import func, select
 
 from engine.causes import Cause, Side
 from engine.endpoint import Secret, Security
-from portal.models import AuditEvent, Check, CheckState, Credential, MoveState, Project, now
-from portal.services.checks import CheckRunning, TooManyTries, check_again, find_check, latest_check, start_project_test
+from engine.report import Step
+from portal.models import AuditEvent, Check, CheckState, Credential, Move, MoveState, Project, now
+from portal.services.checks import AskedToWait, CheckRunning, TooManyTries, check_again, find_check, latest_check, start_project_test
 from portal.services.common import Actor, AlreadyExists, NotGiven, NotUsable, ProjectClosed, WrongState
 from portal.services.credentials import as_typed
 from portal.services.endpoints import destination_login, source_endpoint, source_login
 from portal.services.people import NewPerson, add_person, choose_provider, needs, submit_secrets
-from portal.services.projects import Server, change_destination, change_source, close_project, set_destination_secret
+from portal.services.projects import Server, change_destination, change_source, close_project, create_project, set_destination_secret
 from tests.support.portal_app import PortalForTests
-from tests.unit.portal.company import ADMIN, Company
+from tests.unit.portal.company import ADMIN, OLD, Company
 
 CANARY = "kanarie-7731-xq"
 HOUR = dt.timedelta(hours=1)
@@ -217,7 +218,6 @@ def test_each_side_counts_its_own_wrong_tries(company: Company) -> None:
 def test_the_same_mailbox_in_another_project_shares_its_tries(company: Company) -> None:
     for _ in range(2):
         company.end_check(company.submit(company.wang), Cause.BAD_SECRET)
-    from portal.services.projects import create_project
     second = create_project(company.session, ADMIN, "Second")
     change_source(company.session, ADMIN, second, "generic", Server("imap.old.example"))
     twin = add_person(company.session, ADMIN, second, NewPerson("wang@old.example"))
@@ -232,6 +232,50 @@ def test_refused_moves_count_as_tries_too(company: Company) -> None:
     company.set_move(person, MoveState.STUCK, Cause.BAD_SECRET)
     company.end_check(company.submit(person), Cause.BAD_SECRET)
     with pytest.raises(TooManyTries):
+        company.submit(person)
+
+
+@pytest.mark.parametrize("cause", [Cause.UNKNOWN, Cause.IMAP_DISABLED, Cause.ACCOUNT_EXPIRED_LOCKED])
+def test_whatever_a_server_says_to_a_login_is_a_try(company: Company, cause: Cause) -> None:
+    for _ in range(2):
+        company.end_check(company.submit(company.wang), cause, at=(Side.SOURCE, Step.LOGIN))
+    with pytest.raises(TooManyTries):
+        company.submit(company.wang)
+
+
+def test_what_fails_before_or_after_the_login_is_no_try(company: Company) -> None:
+    for step in (Step.TLS, Step.FOLDERS, Step.TLS):
+        company.end_check(company.submit(company.wang), Cause.UNKNOWN, at=(Side.SOURCE, step))
+    assert company.submit(company.wang)
+
+
+@pytest.mark.parametrize(("cause", "side"), [(Cause.THROTTLED, Side.SOURCE), (Cause.IP_BLOCKED, Side.SOURCE),
+                                             (Cause.TOO_MANY_CONNECTIONS, Side.SOURCE), (Cause.DESTINATION_BUSY, Side.DESTINATION)])
+def test_a_server_that_wants_patience_is_left_alone_for_a_while(company: Company, cause: Cause, side: Side) -> None:
+    check = company.submit(company.wang)
+    company.end_check(check, cause, ago=dt.timedelta(minutes=4), at=(side, Step.CONNECT))
+    for again in (lambda: check_again(company.session, Actor.person(company.wang), company.wang), lambda: company.submit(company.wang)):
+        with pytest.raises(AskedToWait, match="in 1 min") as caught:
+            again()
+        assert caught.value.side is side and "1 分钟" in caught.value.zh
+    company.end_check(check, cause, ago=dt.timedelta(minutes=6), at=(side, Step.CONNECT))
+    assert company.submit(company.wang)
+
+
+def test_a_server_that_says_how_long_is_left_alone_that_long(company: Company) -> None:
+    company.end_check(company.submit(company.wang), Cause.THROTTLED, ago=HOUR, at=(Side.SOURCE, Step.CONNECT), retry_after=5400)
+    with pytest.raises(AskedToWait, match="in 30 min"):
+        company.submit(company.wang)
+
+
+def test_a_paused_moves_wait_holds_for_its_checks(company: Company) -> None:
+    person = company.ready("li")
+    company.set_move(person, MoveState.PAUSED, Cause.THROTTLED)
+    with company.database.session() as session:
+        session.get_one(Move, person.move.id).not_before = now() + dt.timedelta(minutes=20)
+    company.session.rollback()
+    company.session.expire_all()
+    with pytest.raises(AskedToWait, match="in 20 min"):
         company.submit(person)
 
 
@@ -386,3 +430,30 @@ def test_a_project_test_is_not_a_way_to_guess_passwords(company: Company) -> Non
         company.end_check(probe(), Cause.BAD_SECRET)
     with pytest.raises(TooManyTries):
         probe()
+
+
+def test_one_mailbox_one_count_over_tests_spellings_projects_and_people(company: Company) -> None:
+    def probe(project: Project, login: str) -> Check:
+        return start_project_test(company.session, ADMIN, project, Side.SOURCE, login, Secret("guess"), company.sealer)
+
+    second = create_project(company.session, ADMIN, "Second")
+    change_source(company.session, ADMIN, second, "generic", OLD)
+    company.end_check(probe(company.project, "wang@old.example"), Cause.BAD_SECRET)
+    company.end_check(probe(second, "WANG@Old.example"), Cause.UNKNOWN, at=(Side.SOURCE, Step.LOGIN))
+    for project in (company.project, second):
+        with pytest.raises(TooManyTries):
+            probe(project, "Wang@OLD.example")
+    with pytest.raises(TooManyTries):
+        company.submit(company.wang)
+    other = company.person("other")
+    other.source_login = "Wang@old.example"
+    company.session.commit()
+    with pytest.raises(TooManyTries):
+        company.submit(other)
+    assert company.submit(company.person("third"))
+
+
+def test_tests_of_one_mailbox_run_one_after_another(company: Company) -> None:
+    start_project_test(company.session, ADMIN, company.project, Side.SOURCE, "boss@old.example", Secret("1"), company.sealer)
+    with pytest.raises(CheckRunning):
+        start_project_test(company.session, ADMIN, company.project, Side.SOURCE, "BOSS@old.example", Secret("2"), company.sealer)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from portal.models import Base
+from portal.models import Base, Check
 from portal.store.db import Database, migrate, newest_revision, unmigrate
 
 
@@ -34,7 +34,25 @@ def test_there_and_back_and_there(tmp_path: Path) -> None:
     migrate(url)
     migrate(url)
     assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
-    assert newest_revision() == "0001"
+    assert newest_revision() == "0002"
+    database.close()
+
+
+def test_what_the_first_tables_hold_outlives_the_second_revision(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/banjia.db"
+    migrate(url, "0001")
+    database = Database(url)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO checks (side, login, state, steps, result, server_text, launched_by, created_at)"
+                                   " VALUES ('source', 'probe', 'done', '[]', '{}', '', 'person', '2026-01-02 03:04:05')")
+    assert not database.ready()
+    migrate(url)
+    with database.reading() as session:
+        check = session.scalars(select(Check)).one()
+        assert (check.login, check.source_mailbox, check.destination_mailbox) == ("probe", None, None)
+    unmigrate(url, "0001")
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT login FROM checks").scalar() == "probe"
     database.close()
 
 
