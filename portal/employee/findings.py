@@ -28,7 +28,7 @@ _STEP_WORDS = {
 }
 _STATE_WORDS = {
     StepState.WAITING: Words("等待中", "waiting"), StepState.RUNNING: Words("进行中", "in progress"),
-    StepState.OK: Words("通过", "passed"), StepState.FAILED: Words("没通过", "failed"), StepState.SKIPPED: Words("没有做", "not done"),
+    StepState.OK: Words("通过", "passed"), StepState.FAILED: Words("没通过", "failed"), StepState.SKIPPED: Words("还没做到", "not reached"),
 }
 _SHAPES = {StepState.WAITING: "ring", StepState.RUNNING: "half", StepState.OK: "tick", StepState.FAILED: "alert",
            StepState.SKIPPED: "dash"}
@@ -104,13 +104,22 @@ class Findings:
 def findings(check: Check, provider: Provider) -> Findings:
     """Of the old mailbox's CheckResult; warnings about the new one too, when both were checked."""
     result: dict[str, Any] = check.result.get(Side.SOURCE.value) or {}
-    lines = [_folder_line(row) for row in result.get("found", [])]
+    found = sorted(result.get("found", []), key=lambda row: _place(row.get("role"), str(row.get("name", ""))))
+    lines = [_folder_line(row) for row in found]
     moved = [line for line in lines if not line.left_out]
     warnings = [*result.get("warnings", []), *(check.result.get(Side.DESTINATION.value) or {}).get("warnings", [])]
     return Findings(len(moved) or int(result.get("folders", 0)), int(result.get("messages", 0)), int(result.get("bytes", 0)),
                     bool(result.get("bytes_estimated")), int(result.get("largest", 0)),
                     [text for row in warnings if (text := warning_text(row, provider))], moved,
                     [line for line in lines if line.left_out])
+
+
+_ORDER = ("inbox", "sent", "drafts", "trash", "junk")
+
+
+def _place(role: str | None, name: str) -> tuple[int, str]:
+    """Where a folder stands in every list of folders: the known ones first, the others by name."""
+    return (_ORDER.index(role) if role in _ORDER else len(_ORDER), name.casefold())
 
 
 def _folder_line(row: dict[str, Any]) -> FolderLine:
@@ -190,7 +199,7 @@ def folder_lines(rows: list[LedgerFolder]) -> list[MovedLine]:
     return [MovedLine(folder_name(row.source_display or row.source), "" if row.rule else folder_name(row.target_display or row.target),
                       row.total, row.moved,
                       row.already_there, row.set_aside, _remark(row), row.moved + row.already_there + row.excluded + row.set_aside)
-            for row in rows]
+            for row in sorted(rows, key=lambda row: _place(row.role, row.source_display or row.source))]
 
 
 def folder_name(name: str) -> str:

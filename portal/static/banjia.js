@@ -29,6 +29,7 @@ function shown(element) {
   switch (element.dataset.when) {
     case 'ago': return ago(date);
     case 'time': return clock(date);
+    case 'full': return `${day(date)} ${clock(date)}`;
     default: return date.toDateString() === new Date().toDateString() ? clock(date) : `${day(date)} ${clock(date)}`;
   }
 }
