@@ -10,6 +10,8 @@ import re
 from engine.causes import Cause, Explanation, Side, Who, Words, explain
 from engine.providers.catalogue import known, provider
 from portal.desk.overview import known_cause
+from portal.language import state_look
+from portal.models import MoveState
 from portal.services.credentials import SECRET_CAUSES
 from portal.services.days import ZONE
 
@@ -88,7 +90,9 @@ DETAILS = {
     "relay": Words("中继", "relay"), "login": Words("账号", "account"), "login_template": Words("登录名写法", "login template"),
     "side": Words("哪边", "side"), "name": Words("名称", "name"), "closes_at": Words("最后一天", "last day"),
     "expires_at": Words("有效到", "good until"), "source": Words("旧邮箱", "old mailbox"), "destination": Words("新邮箱", "new mailbox"),
-    "fields": Words("项目", "fields"), "email": Words("邮箱", "address"), "role": Words("权限", "role"), "has": Words("已有权限", "has"),
+    "fields": Words("内容", "fields"), "sha256": Words("文件指纹", "file’s SHA-256"), "person": Words("人的编号", "person no."),
+    "link": Words("链接编号", "link no."), "owners": Words("谁的", "whose"),
+    "email": Words("邮箱", "address"), "role": Words("权限", "role"), "has": Words("已有权限", "has"),
     "needs": Words("需要权限", "needs"), "page": Words("页面", "page"), "method": Words("方式", "method"), "rows": Words("行数", "rows"),
     "added": Words("新加", "added"), "updated": Words("更新", "updated"), "unchanged": Words("没变", "unchanged"),
     "started": Words("已开始", "started"), "problems": Words("有问题", "problems"), "outcome": Words("结果", "outcome"),
@@ -101,13 +105,36 @@ def detail(key: str) -> Words:
     return DETAILS.get(key) or Words(key, key)
 
 
-def detail_value(value: object) -> Words:
-    """A value of an event's detail: yes and no in words, times as pages write them, lists joined."""
+# Raw words that stand in details; names, addresses and servers are shown as they are.
+VALUES = {
+    **{state.value: state_look(state)["words"] for state in MoveState}, **SIDES, **OUTCOMES,
+    "source_secret": Words("旧邮箱密码", "old password"), "destination_secret": Words("新邮箱密码", "new password"),
+    "token": Words("令牌", "token"), "name": Words("姓名", "name"), "language": Words("语言", "language"),
+    "source_login": Words("旧邮箱登录名", "old login"), "destination_login": Words("新邮箱登录名", "new login"),
+    "destination_address": Words("新邮箱", "new mailbox"), "zh": Words("中文", "Chinese"), "en": Words("英文", "English"),
+    "helpdesk": Words("服务台", "helpdesk"), "admin": Words("管理员", "admin"), "operator": Words("运维", "operator"),
+    "tls": Words("TLS", "TLS"), "starttls": Words("STARTTLS", "STARTTLS"), "finished": Words("搬完了", "move done"),
+    "closed": Words("项目结束", "project closed"), "other server": Words("换了服务器", "other server"),
+    "forgotten": Words("主动忘掉", "forgotten on request"), "ended": Words("检查结束", "check ended"),
+    "refused": Words("没有被接受", "refused"), "removed": Words("已移除", "removed"),
+}
+_AS_WRITTEN = frozenset({"name", "host", "login", "email", "source", "destination", "relay", "page", "login_template"})
+
+
+def detail_value(value: object, key: str = "") -> Words:
+    """A value of an event's detail: yes and no in words, times as pages write them, lists joined, raw words translated."""
     if isinstance(value, bool):
         return Words("是", "yes") if value else Words("否", "no")
     if isinstance(value, list):
-        return Words("、".join(map(str, value)), ", ".join(map(str, value)))
+        pairs = [detail_value(item, key) for item in value]
+        return Words("、".join(pair.zh for pair in pairs), ", ".join(pair.en for pair in pairs))
     text = str(value)
+    if key == "cause" and text in set(Cause):
+        return explain(Cause(text)).title
+    if key == "provider":
+        return provider_name(text)
+    if key not in _AS_WRITTEN and text in VALUES:
+        return VALUES[text]
     if _MOMENT.fullmatch(text):
         text = dt.datetime.fromisoformat(text).astimezone(ZONE).strftime("%Y-%m-%d %H:%M")
         return Words(f"{text}（北京时间）", f"{text} (UTC+8)")
@@ -134,6 +161,8 @@ def outcome(value: str | None) -> Words:
 
 
 def provider_name(key: str | None) -> Words:
+    if key == "generic":
+        return Words("别的", "Another")
     if key and not known(key):
         return Words(key, key)
     return provider(key).name if key else Words("还不知道", "Not known yet")

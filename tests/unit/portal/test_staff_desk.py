@@ -11,7 +11,7 @@ from engine.causes import Cause, explain
 from engine.endpoint import Secret
 from portal.desk.filters import MoveFilter, count_moves, find_moves, read_filter
 from portal.desk.overview import BAR_ORDER, shares
-from portal.desk.words import ACTS, DETAILS
+from portal.desk.words import ACTS, DETAILS, detail_value
 from portal.models import AuditEvent, Check, CheckState, Credential, Move, MoveState, Owner, Role
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET
 from portal.services.people import keep_secrets
@@ -337,3 +337,11 @@ def test_every_act_that_is_recorded_has_words() -> None:
     assert len(acts) > 25
     assert acts <= set(ACTS), acts - set(ACTS)
     assert all(words.zh and words.en for words in (*ACTS.values(), *DETAILS.values()))
+
+
+def test_raw_words_of_a_detail_are_translated_and_names_are_not() -> None:
+    assert [detail_value(value).zh for value in ("done", "complete", "ready", "both", ["source_secret"])] == [
+        "已完成", "全部到齐", "可以开始", "旧邮箱和新邮箱", "旧邮箱密码"]
+    assert detail_value("bad_secret", "cause") == explain(Cause.BAD_SECRET).title
+    assert detail_value("done", "name").zh == "done"
+    assert detail_value("2026-12-24T16:30:05.123+00:00").zh == "2026-12-25 00:30（北京时间）"
