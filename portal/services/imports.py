@@ -19,7 +19,7 @@ from engine.providers.catalogue import provider
 from portal.models import AuditEvent, MoveState, Owner, Person, Project
 from portal.security.vault import Sealer
 from portal.services.checks import BOTH, latest_check, refuse_if_tried_too_often
-from portal.services.common import Actor, AlreadyExists, ServiceError, WrongState, audit, one_transaction, refuse_if_over
+from portal.services.common import Actor, AlreadyExists, ServiceError, WrongState, audit, one_transaction, refuse_if_over, transaction
 from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, SOURCE_SECRET, as_typed, find_credential
 from portal.services.days import day_of
 from portal.services.endpoints import checked_login
@@ -29,6 +29,8 @@ from portal.services.people import NewPerson, add_person, find_person, keep_secr
 from portal.services.sheets import Problem, Sheet, SheetRow, csv_bytes, read_sheet
 
 __all__ = ["Imported", "Problem", "Sheet", "SheetRow", "commit_people", "export_links", "read_sheet"]
+
+ROWS_AT_ONCE = 100  # a second or so on SQLite, where everybody who writes waits
 
 # A secret is replaced only where the move waits for somebody; one that runs keeps what it runs with, one that is done needs none.
 _TAKES_SECRETS = (*STARTABLE, MoveState.STUCK, MoveState.PAUSED)
@@ -48,14 +50,29 @@ class Imported:
         setattr(self, change, getattr(self, change) + 1)
 
 
-@one_transaction
 def commit_people(session: Session, actor: Actor, project: Project, sheet: Sheet, sealer: Sealer, *, start: bool = False) -> Imported:
     """Adds and updates the sheet's people. `start`: also puts the moves on the queue whose secrets the sheet holds (一键搬家).
-    Raises ProjectClosed."""
-    refuse_if_over(project)
+    One transaction per ROWS_AT_ONCE rows, so that others can write meanwhile; what was broken off is finished by the same sheet
+    again. Raises ProjectClosed, at the first row or when the project is closed meanwhile."""
     result = Imported(problems=list(sheet.problems))
-    again = _was_imported(session, project, sheet)
-    for row in sheet.rows:
+    with transaction(session):
+        refuse_if_over(project)
+        again = _was_imported(session, project, sheet)
+    for first in range(0, len(sheet.rows), ROWS_AT_ONCE):
+        with transaction(session):
+            refuse_if_over(project)
+            _commit_rows(session, actor, project, sheet.rows[first:first + ROWS_AT_ONCE], sealer, result, start=start, again=again)
+    with transaction(session):
+        audit(session, actor, "import.people", project, project_id=project.id, sha256=sheet.sha256, rows=len(sheet.rows),
+              added=result.added, updated=result.updated, unchanged=result.unchanged, started=result.started,
+              problems=len(result.problems))
+    result.problems.sort(key=lambda problem: problem.row)
+    return result
+
+
+def _commit_rows(session: Session, actor: Actor, project: Project, rows: list[SheetRow], sealer: Sealer, result: Imported, *,
+                 start: bool, again: bool) -> None:
+    for row in rows:
         try:
             with session.begin_nested():
                 person, change = _take(session, actor, project, row, sealer, again)
@@ -65,11 +82,6 @@ def commit_people(session: Session, actor: Actor, project: Project, sheet: Sheet
                     result.started += _start(session, actor, person)
         except ServiceError as error:
             result.problems.append(Problem.of(row.number, error))
-    audit(session, actor, "import.people", project, project_id=project.id, sha256=sheet.sha256, rows=len(sheet.rows),
-          added=result.added, updated=result.updated, unchanged=result.unchanged, started=result.started,
-          problems=len(result.problems))
-    result.problems.sort(key=lambda problem: problem.row)
-    return result
 
 
 def _was_imported(session: Session, project: Project, sheet: Sheet) -> bool:
@@ -92,7 +104,7 @@ def _take(session: Session, actor: Actor, project: Project, row: SheetRow, seale
             setattr(person, name, value)
         audit(session, actor, "update.person", person, project_id=project.id, fields=sorted(changes))
         change = "updated"
-    wanted = {name: secret for name, secret in secrets.items() if _wanted(session, person, name, again)}
+    wanted = {name: secret for name, secret in secrets.items() if change == "added" or _wanted(session, person, name, again)}
     if wanted:
         keep_secrets(session, person, wanted, sealer)
         audit(session, actor, "submit.secrets", person, project_id=project.id, fields=sorted(wanted))

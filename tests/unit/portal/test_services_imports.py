@@ -4,13 +4,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Side
 from engine.report import Step
 from portal.models import AuditEvent, Check, Link, Move, MoveState, Person
+from portal.services import imports
 from portal.services.common import Actor, ProjectClosed
 from portal.services.days import day_of
 from portal.services.imports import Imported, commit_people, export_links, read_sheet
@@ -198,6 +202,28 @@ def test_hundreds_of_people_are_taken_in_seconds(company: Company) -> None:
     assert counts(take(company, text, begin=True)) == (300, 0, 0, 300, 0)
     assert time.monotonic() - started < 30
     assert len(company.queue.slices) == 300
+
+
+def test_others_write_while_a_long_sheet_is_taken_and_what_broke_off_is_finished_by_the_same_sheet(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "旧邮箱,旧邮箱密码,新邮箱密码\n" + "".join(f"p{n}@old.example,code{n},new{n}\n" for n in range(7))
+    monkeypatch.setattr(imports, "ROWS_AT_ONCE", 3)
+    real, seen = imports._commit_rows, []
+
+    def broken_off(session: Session, *args: Any, **kwargs: Any) -> None:
+        with company.look() as other:
+            seen.append(other.scalar(select(func.count()).select_from(Person)))
+        if len(seen) == 3:
+            raise OperationalError("INSERT", {}, Exception("database is locked"))
+        real(session, *args, **kwargs)
+
+    monkeypatch.setattr(imports, "_commit_rows", broken_off)
+    with pytest.raises(OperationalError):
+        take(company, text, begin=True)
+    assert seen == [0, 3, 6] and len(company.queue.slices) == 6 and company.events("import.people") == []
+    assert counts(take(company, text, begin=True)) == (1, 0, 6, 1, 0)
+    assert len(company.queue.slices) == 7 and len(company.events("import.people")) == 1
 
 
 # --- links ----------------------------------------------------------------------------------------------------------------
