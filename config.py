@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -30,10 +30,11 @@ class LogFormat(StrEnum):
 
 
 class BadSettings(ValueError):
-    """A setting that cannot be used. The text never holds the value of a setting that may carry a password."""
+    """A setting that cannot be used; `others` are further ones, a line of the text each. The text never holds the value of a setting
+    that may carry a password."""
 
-    def __init__(self, name: str, problem: str, write: str) -> None:
-        super().__init__(f"{name}: {problem}. Write {write}.")
+    def __init__(self, name: str, problem: str, write: str, others: Sequence[BadSettings] = ()) -> None:
+        super().__init__("\n".join([f"{name}: {problem}. Write {write}.", *map(str, others)]))
         self.name = name
         self.problem = problem
         self.write = write
@@ -319,6 +320,7 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
     given.update({k: v for k, v in (os.environ if environ is None else environ).items() if k in _BY_NAME and v.strip()})
     texts: dict[str, str] = {}
     values: dict[str, Any] = {}
+    bad: list[BadSettings] = []
     for setting in SETTINGS:
         text = given.get(setting.name, "").strip() or (setting.default and setting.default.format(**texts))
         if setting.name == "INSTANCE_DIR":
@@ -327,7 +329,9 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
         try:
             values[setting.field] = None if text is None else setting.parse(text)
         except _Wrong as wrong:
-            raise BadSettings(setting.name, wrong.problem, wrong.write) from None
+            bad.append(BadSettings(setting.name, wrong.problem, wrong.write))
+    if bad:
+        raise BadSettings(bad[0].name, bad[0].problem, bad[0].write, bad[1:])
     settings = Settings(**values)
     _fit_together(settings)
     return settings

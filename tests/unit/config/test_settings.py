@@ -128,3 +128,11 @@ def test_the_command_prints_the_document_and_this_machines_settings(tmp_path: Pa
     bad = run("--check", LINK_DAYS="x")
     assert bad.returncode == 1 and bad.stderr.startswith("LINK_DAYS: 'x' is not a whole number. Write")
     assert run("--nonsense").returncode == 2
+
+
+def test_all_bad_settings_are_named_at_once() -> None:
+    with pytest.raises(BadSettings) as refused:
+        load_settings({"SLICE_SECONDS": "soon", "BIND": "here", "LINK_DAYS": "7"}, dotenv=None)
+    lines = str(refused.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["BIND", "SLICE_SECONDS"]
+    assert refused.value.name == "BIND"
