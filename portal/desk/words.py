@@ -39,6 +39,7 @@ ACTS = {
     "issue.link": Words("发放个人链接", "Personal link issued"),
     "export.links": Words("下载一批个人链接", "Personal links downloaded"),
     "begin.link": Words("本人打开了链接", "Link opened by the person"),
+    "leave.visit": Words("本人退出了", "Signed out by the person"),
     "revoke.links": Words("停用个人链接", "Personal links withdrawn"),
     "choose.provider": Words("选择旧邮箱服务商", "Old provider chosen"),
     "submit.secrets": Words("填写密码", "Passwords entered"),

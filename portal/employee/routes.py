@@ -16,10 +16,20 @@ from engine.providers.detect import detect
 from portal.employee.findings import findings
 from portal.employee.flow import OVER, STAGES, check_reference, last_attempt, move_reference, place_of
 from portal.employee.guidance import guides, is_web_password, provider_choices, secret_hint
-from portal.employee.visit import Visit, another_person, begin_visit, current_visit, end_visit, for_visitors, masked, page_owner
+from portal.employee.visit import (
+    Visit,
+    another_person,
+    begin_visit,
+    current_visit,
+    end_visit,
+    for_visitors,
+    forget_visit,
+    masked,
+    page_owner,
+)
 from portal.extensions import services
 from portal.language import back_path, own_path, prefer, words
-from portal.models import Check, CheckState, Move, MoveState, Owner, Person
+from portal.models import Check, CheckState, Move, MoveState, Owner, Person, now
 from portal.services import links, moves, people
 from portal.services.checks import CheckRunning, TooManyTries, checked_sides, latest_check, refuse_if_tried_too_often
 from portal.services.common import Actor, ProjectClosed, ServiceError, is_over
@@ -62,7 +72,7 @@ def begin(token: str) -> Any:
     except links.LinkNotUsable:
         return _no_link(links.find_link(g.session, token))
     answer: Any = redirect(place_of(g.session, found.person.move).url(), 303)
-    begin_visit(answer, found.link.id)
+    begin_visit(answer, found.link.id, now().timestamp())
     return answer
 
 
@@ -100,6 +110,9 @@ def leave() -> Any:
     visit = current_visit()
     if visit is not None and not visit.owns_page():
         return another_person(visit), 409
+    if visit is not None:
+        links.leave(g.session, visit.actor, visit.link)
+        forget_visit()
     answer: Any = redirect(url_for("employee.left"), 303)
     end_visit(answer)
     return answer

@@ -1,11 +1,12 @@
-"""An employee's visit: from pressing "begin" on the personal link until half an hour of silence.
+"""An employee's visit: from pressing "begin" on the personal link until half an hour of silence, half a day, or leaving.
 
-Owns the cookie: signed, apart from the staff's session, holding the link's id and nothing else. Must not: look at a token after the
-visit has begun. Always: bound to one person; a link that is revoked or expired ends its visits at the next request; a page that asks
-again by itself does not keep a visit alive (reliability: P1).
+Owns the cookie: signed, apart from the staff's session, holding the link's id and when the visit began. Must not: look at a token
+after the visit has begun. Always: bound to one person; a link that is revoked, expired or left ends its visits at the next request; a
+page that asks again by itself does not keep a visit alive (reliability: P1).
 """
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -21,6 +22,7 @@ from portal.services.common import Actor
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+ABSOLUTE = dt.timedelta(hours=12)  # however busy, as for staff (ASVS 5: 7.3.2)
 _RENEW_AFTER = 30  # seconds
 
 
@@ -48,9 +50,9 @@ class Visit:
         return Actor.person(self.person, request.remote_addr or "")
 
 
-def begin_visit(response: Response, link_id: int) -> None:
+def begin_visit(response: Response, link_id: int, begun: float) -> None:
     settings = services().settings
-    response.set_cookie(_cookie(), _signer().dumps(link_id), max_age=settings.session_minutes * 60, secure=settings.secure_cookies,
+    response.set_cookie(_cookie(), _signer().dumps([link_id, begun]), max_age=settings.session_minutes * 60, secure=settings.secure_cookies,
                         httponly=True, samesite="Lax", path="/")
 
 
@@ -66,7 +68,7 @@ def current_visit() -> Visit | None:
 
 
 def forget_visit() -> None:
-    """For pages that must not read the database: an error page may be shown because it does not answer."""
+    """For the end of a visit, and for pages that must not read the database: an error page may be shown because it does not answer."""
     g.visit = None
 
 
@@ -127,17 +129,21 @@ def _load() -> Visit | None:
     if not cookie:
         return None
     try:
-        link_id, signed_at = _signer().loads(cookie, max_age=services().settings.session_minutes * 60, return_timestamp=True)
-    except BadSignature:
+        held, signed_at = _signer().loads(cookie, max_age=services().settings.session_minutes * 60, return_timestamp=True)
+        link_id, begun = int(held[0]), float(held[1])
+    except (BadSignature, TypeError, ValueError, LookupError):
         return None
     link = g.session.get(Link, link_id)
-    if link is None or link.revoked_at is not None or link.expires_at <= now():
+    if link is None or link.revoked_at is not None or link.expires_at <= now() or now().timestamp() - begun > ABSOLUTE.total_seconds():
+        return None
+    if link.left_at is not None and begun <= link.left_at.timestamp():
         return None
     prefer(link.person.language)
     if "polling" not in g and (now() - signed_at).total_seconds() > _RENEW_AFTER:
         @after_this_request
         def renew(response: Response) -> Response:  # after the session may have broken: touches no row
-            begin_visit(response, link_id)
+            if g.visit is not None:
+                begin_visit(response, link_id, begun)
             return response
     return Visit(link)
 

@@ -44,5 +44,6 @@ class Link(Row):
     expires_at: Mapped[dt.datetime]
     revoked_at: Mapped[dt.datetime | None]
     begun_at: Mapped[dt.datetime | None]  # first POST
+    left_at: Mapped[dt.datetime | None]   # visits that began before are over
 
     person: Mapped[Person] = relationship(back_populates="links")

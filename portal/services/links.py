@@ -105,6 +105,13 @@ def begin(session: Session, actor: Actor, link: Link) -> Person:
 
 
 @one_transaction
+def leave(session: Session, actor: Actor, link: Link) -> None:
+    """Ends every visit that was begun with the link so far; the link itself stays good."""
+    link.left_at = now()
+    audit(session, actor, "leave.visit", link.person, project_id=link.person.project_id, link=link.id)
+
+
+@one_transaction
 def revoke_links(session: Session, actor: Actor, person: Person) -> int:
     """Ends all links of the person that are still good. Returns how many there were."""
     ended = changed_rows(session, update(Link).where(Link.person_id == person.id, Link.revoked_at.is_(None), Link.expires_at > now())
