@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flask import Flask, g, render_template, request
 from flask_login import AnonymousUserMixin
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from engine.causes import Words
@@ -69,6 +70,11 @@ _PAGES = {
                      "You did nothing wrong. Mail that is being moved is not affected."),
                Words("等一分钟再试；还是不行，就把下面的编号告诉服务台。",
                      "Try again in a minute; if it stays, tell the helpdesk the reference below.")),
+    503: _Page(Words("系统正忙", "We are busy right now"),
+               Words("别的操作正在保存数据，这一次没有保存任何内容。",
+                     "Something else is being saved; nothing of this was saved."),
+               Words("请稍后再试。如果是上传名单，把同一份表再传一次，不会重复。",
+                     "Try again in a moment. If you uploaded a sheet, upload the same one again; nobody is doubled.")),
 }
 
 
@@ -90,7 +96,7 @@ def init_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> tuple[str, int] | HTTPException:
-        return _answer(500, error)
+        return _answer(503 if isinstance(error, OperationalError) and "locked" in str(error.orig) else 500, error)
 
 
 def _answer(code: int, error: Exception) -> tuple[str, int]:
