@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from portal.models import AuditEvent, Base, Person, Project, Staff, now
 from portal.store.db import Queue, begin_writing
 
 log = logging.getLogger(__name__)
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +103,19 @@ class ProjectClosed(ServiceError):
         contact_en = f" Questions: {project.contact}." if project.contact else ""
         super().__init__(None, f"这次搬家已经结束，不能再开始。{contact_zh}",
                          f"This move is over; nothing can be started any more.{contact_en}")
+
+
+# --- what people type ------------------------------------------------------------------------------------------------------
+
+
+def has_hidden(text: str) -> bool:
+    """Whether it holds what nobody sees: direction marks, zero-width and control characters, line ends, lone surrogates."""
+    return any(unicodedata.category(c) in _HIDDEN for c in text)
+
+
+def plain_name(text: str) -> str:
+    """A name in one line without hidden characters: with them it would be shown as something else than it is."""
+    return " ".join("".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in _HIDDEN).split())
 
 
 # --- transaction ----------------------------------------------------------------------------------------------------------

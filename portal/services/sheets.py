@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from engine.causes import Words
 from engine.endpoint import Secret
-from portal.services.common import ServiceError
+from portal.services.common import ServiceError, plain_name
 from portal.services.people import mail_address
 
 MOST_BYTES = 5_000_000
@@ -52,6 +52,7 @@ _LANGUAGES = {"": "",
 
 _SCIENTIFIC = re.compile(r"[+-]?\d([.,]\d+)?E[+-]?\d+", re.IGNORECASE)     # 1.23457E+17
 _ROUNDED = re.compile(r"\d{15}0+")                                          # a spreadsheet keeps 15 digits of a number
+_LEAD_LINE = re.compile(r"(sep=.|[ ,;\t]*)\r?\n", re.IGNORECASE)
 _ERROR_CELL = re.compile(r"#(NAME\?|VALUE!|REF!|DIV/0!|N/A|NUM!|NULL!)|#{3,}")
 
 
@@ -117,13 +118,14 @@ def column_name(name: str | None) -> str:
 def read_sheet(data: bytes, filename: str) -> Sheet:
     """Reads a CSV file. Rows with a problem are left out of `rows`. Raises SheetRefused when it is no sheet of people at all."""
     records = _records(_text(data, filename))
-    if not records:
+    above = next((at for at, record in enumerate(records) if record), None)
+    if above is None:
         raise SheetRefused("表是空的。", "The sheet is empty.")
-    columns, ignored = _header(records[0])
+    columns, ignored = _header(records[above])
     rows: list[SheetRow] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    for number, cells in enumerate(records[1:], start=2):
+    for number, cells in enumerate(records[above + 1:], start=above + 2):
         if not any(cell.strip() for cell in cells):
             continue
         row = _row(number, columns, cells, problems)
@@ -164,14 +166,15 @@ def _text(data: bytes, filename: str) -> str:
 
 
 def _records(text: str) -> list[list[str]]:
+    text, above = _without_lead(text)
     first = text.split("\n", 1)[0]
     separator = max(",;\t，；", key=first.count)
     if separator in "，；" and first.count(separator):
         raise SheetRefused("表头用了全角逗号，请换成半角逗号。", "The header uses full-width commas; use plain ones.")
-    records: list[list[str]] = []
+    records: list[list[str]] = [[]] * above  # so that rows keep the numbers that the spreadsheet shows
     try:
         for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
-            if len(records) > MOST_ROWS:
+            if len(records) - above > MOST_ROWS:
                 raise SheetRefused(f"行数太多，最多 {MOST_ROWS} 行。请分成几份。", f"Too many rows (at most {MOST_ROWS}). Split the sheet.")
             if len(record) > MOST_COLUMNS:
                 raise SheetRefused(f"第 {len(records) + 1} 行的列太多（最多 {MOST_COLUMNS} 列），请检查分隔符和引号。",
@@ -181,6 +184,14 @@ def _records(text: str) -> list[list[str]]:
         raise SheetRefused(f"第 {len(records) + 1} 行的引号不成对，请检查这一行。",
                            f"Row {len(records) + 1}: the quotes do not match; check this row.") from None
     return records
+
+
+def _without_lead(text: str) -> tuple[str, int]:
+    """The text from its header on, and how many lines stood above: blank ones, and Excel's `sep=;`."""
+    above = 0
+    while (line := _LEAD_LINE.match(text)) is not None:
+        text, above = text[line.end():], above + 1
+    return text, above
 
 
 def _header(cells: Sequence[str]) -> tuple[list[Column | None], tuple[str, ...]]:
@@ -226,7 +237,7 @@ def _row(number: int, columns: Sequence[Column | None], cells: Sequence[str], pr
     if len(problems) > before:
         return None
     return SheetRow(
-        number, source, " ".join(values.get(Column.NAME, "").split()), values.get(Column.SOURCE_LOGIN, "").strip(),
+        number, source, plain_name(values.get(Column.NAME, "")), values.get(Column.SOURCE_LOGIN, "").strip(),
         _secret(values.get(Column.SOURCE_SECRET)), destination, values.get(Column.DESTINATION_LOGIN, "").strip(),
         _secret(values.get(Column.DESTINATION_SECRET)), language or "", bool(new.strip()))
 

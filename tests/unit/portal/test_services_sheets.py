@@ -172,3 +172,11 @@ def test_no_file_breaks_the_reader(data: bytes) -> None:
         assert refused.zh and refused.en
     else:
         assert all(row.source_address.count("@") == 1 for row in sheet.rows)
+
+
+@pytest.mark.parametrize("lead", ["sep=;\r\n", "\n", "SEP=;\n\n", ";;;\n"])
+def test_what_stands_above_the_header_is_no_row(lead: str) -> None:
+    sheet = read_sheet((lead + "旧邮箱;姓名\na@old.example;A\nno address;B\n").encode(), "p.csv")
+    above = lead.count("\n")
+    assert [(row.number, row.name) for row in sheet.rows] == [(above + 2, "A")]
+    assert [problem.row for problem in sheet.problems] == [above + 3]
