@@ -9,9 +9,10 @@ from engine.endpoint import BadAddress, Endpoint, Security, host_name, login_nam
 from engine.providers.catalogue import known, provider
 from engine.providers.provider import LoginForm, Provider
 from portal.models import Person, Project
-from portal.services.common import NotUsable
+from portal.services.common import NotUsable, has_hidden
 
 STARTTLS_PORTS = (143, 110)
+POP3_PORTS = (110, 995)
 
 
 def provider_key(person: Person) -> str | None:
@@ -100,10 +101,14 @@ def checked_host(text: str, field: str) -> str:
 
 
 def checked_port(port: int, field: str, allowed: tuple[PortRange, ...] = MAIL_PORTS) -> int:
-    """Raises NotUsable when the operator does not allow mail servers on this port (ALLOWED_PORTS)."""
+    """Raises NotUsable when the operator does not allow mail servers on this port (ALLOWED_PORTS), or it is one of POP3, which
+    is not spoken yet."""
+    if port in POP3_PORTS:
+        raise NotUsable(field, f"{port} 是 POP3 的端口，现在只支持 IMAP。IMAP 一般用 993。",
+                        f"{port} is a port of POP3; only IMAP is supported so far. IMAP usually has 993.")
     if not any(port in ports for ports in allowed):
-        shown = "、".join(map(str, allowed))
-        raise NotUsable(field, f"端口只能是 {shown}。", f"The port must be one of {', '.join(map(str, allowed))}.")
+        shown = [str(ports) for ports in allowed if str(ports) not in map(str, POP3_PORTS)]
+        raise NotUsable(field, f"端口只能是 {'、'.join(shown)}。", f"The port must be one of {', '.join(shown)}.")
     return port
 
 
@@ -116,9 +121,15 @@ def checked_security(text: str, field: str) -> str:
 
 def checked_login(text: str, field: str) -> str:
     try:
-        return login_name(text.strip())
+        return login_name(_visible(text.strip()))
     except BadAddress:
         raise NotUsable(field, "登录名是空的，或含有看不见的符号。", "The login name is empty or holds a hidden character.") from None
+
+
+def _visible(text: str) -> str:
+    if has_hidden(text):
+        raise BadAddress("user: a hidden character")
+    return text
 
 
 def checked_provider(key: str | None, field: str) -> str | None:

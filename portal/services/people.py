@@ -25,7 +25,9 @@ from portal.services.common import (
     WrongState,
     audit,
     changed_rows,
+    has_hidden,
     one_transaction,
+    plain_name,
     refuse_if_over,
 )
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET, as_typed, destroy_credentials, find_credential, store_secret
@@ -64,7 +66,7 @@ def mail_address(text: str, field: str) -> str:
     address = text.strip().strip("\u200b\ufeff").lower()
     if not address:
         raise NotGiven(field, "这里要填邮箱地址。", "An address is needed here.")
-    if not _ADDRESS.fullmatch(address):
+    if has_hidden(address) or not _ADDRESS.fullmatch(address):
         raise NotUsable(field, "这不是一个邮箱地址，例如 wang@example.com。", "That is not a mail address; an example: wang@example.com.")
     return address
 
@@ -80,7 +82,7 @@ def add_person(session: Session, actor: Actor, project: Project, new: NewPerson)
     if session.scalar(select(Person.id).where(Person.project_id == project.id, Person.destination_address == destination)):
         raise AlreadyExists("destination_address", f"已经有人要搬到 {destination}。一个新邮箱只能接收一个旧邮箱。",
                             f"Somebody is already moving to {destination}. A new mailbox takes one old mailbox.")
-    person = Person(project_id=project.id, name=new.name.strip(), source_address=source, destination_address=destination,
+    person = Person(project_id=project.id, name=plain_name(new.name), source_address=source, destination_address=destination,
                     source_login=checked_login(new.source_login, "source_login") if new.source_login.strip() else None,
                     destination_login=checked_login(new.destination_login, "destination_login") if new.destination_login.strip() else None,
                     language="en" if new.language == "en" else "zh")

@@ -26,6 +26,7 @@ from portal.services.common import (
     audit,
     changed_rows,
     one_transaction,
+    plain_name,
     refuse_if_over,
 )
 from portal.services.credentials import (
@@ -65,7 +66,7 @@ def create_project(session: Session, actor: Actor, name: str, *, days: int = USU
     name = checked_name(name)
     if session.scalar(select(Project.id).where(Project.name == name)):
         raise AlreadyExists("name", f"已经有叫「{name}」的项目。", f"There is already a project called {name}.")
-    project = Project(name=name, closes_at=_last_day(days), contact=contact.strip()[:200])
+    project = Project(name=name, closes_at=_last_day(days), contact=plain_name(contact)[:200])
     session.add(project)
     session.flush()
     audit(session, actor, "create.project", project, project_id=project.id, name=name, closes_at=day_of(project.closes_at))
@@ -88,7 +89,7 @@ def change_window(session: Session, actor: Actor, project: Project, days: int, c
     was = project.closes_at
     project.closes_at = _last_day(days)
     if contact is not None:
-        project.contact = contact.strip()[:200]
+        project.contact = plain_name(contact)[:200]
     people = select(Person.id).where(Person.project_id == project.id)
     changed_rows(session, update(Credential).where(Credential.expires_at > now(), or_(
         (Credential.owner_kind == Owner.PERSON) & Credential.owner_id.in_(people),

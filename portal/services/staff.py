@@ -27,6 +27,7 @@ from portal.services.common import (
     audit,
     changed_rows,
     one_transaction,
+    plain_name,
     transaction,
 )
 from portal.services.people import mail_address
@@ -74,7 +75,7 @@ def create_staff(session: Session, actor: Actor, email: str, role: Role, name: s
     email = mail_address(email, "email")
     if session.scalar(select(Staff.id).where(Staff.email == email)):
         raise AlreadyExists("email", f"{email} 已经有账号了。", f"{email} has an account already.")
-    staff = Staff(email=email, role=Role(role), name=name.strip()[:80], language="en" if language == "en" else "zh")
+    staff = Staff(email=email, role=Role(role), name=plain_name(name)[:80], language="en" if language == "en" else "zh")
     session.add(staff)
     session.flush()
     audit(session, actor, "create.staff", staff, email=email, role=staff.role.value)

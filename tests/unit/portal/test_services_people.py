@@ -335,6 +335,7 @@ def test_choosing_the_same_again_changes_nothing(company: Company) -> None:
 
 @pytest.mark.parametrize(("key", "host", "port", "field"), [
     ("nonsense", None, None, "provider"), ("generic", "not a host", None, "source_host"), ("generic", "a.example", 25, "source_port"),
+    ("generic", "a.example", 110, "source_port"), ("generic", "a.example", 995, "source_port"),
     ("generic", "evil.example\r\nX", 993, "source_host"),
 ])
 def test_what_is_no_server_is_refused(company: Company, key: str, host: str | None, port: int | None, field: str) -> None:
@@ -387,7 +388,8 @@ def test_addresses_are_lower_case_and_unique_on_both_sides(company: Company) -> 
 
 @pytest.mark.parametrize(
     "address",
-    ["", "wang", "@x.example", "wang@", "a b@x.example", "a@b@c.example", "a\n@x.example", "a@-x.example", '"a"@x.example'],
+    ["", "wang", "@x.example", "wang@", "a b@x.example", "a@b@c.example", "a\n@x.example", "a@-x.example", '"a"@x.example',
+     "wa\u202eng@x.example", "wa\u200bng@x.example", "wang@x\u2060y.example", "wa\x00ng@x.example", "wa\u00adng@x.example"],
 )
 def test_what_is_no_address_is_refused(company: Company, address: str) -> None:
     with pytest.raises((NotUsable, NotGiven)) as caught:
@@ -398,6 +400,15 @@ def test_what_is_no_address_is_refused(company: Company, address: str) -> None:
 @pytest.mark.parametrize("address", ["wang@公司.cn", "o'brien+x@sub.example.com", "王伟@example.cn"])
 def test_unusual_addresses_are_fine(company: Company, address: str) -> None:
     assert add_person(company.session, ADMIN, company.project, NewPerson(address)).source_address == address
+
+
+def test_names_lose_what_nobody_sees_and_logins_with_it_are_refused(company: Company) -> None:
+    person = add_person(company.session, ADMIN, company.project, NewPerson("zhao@old.example", " 赵\u202e\u200b\x00 一\n行 "))
+    assert person.name == "赵 一 行"
+    for login in ("za\u202eho", "zh\u200bao", "zh\x00ao"):
+        with pytest.raises(NotUsable) as caught:
+            add_person(company.session, ADMIN, company.project, NewPerson("li@old.example", source_login=login))
+        assert caught.value.field == "source_login"
 
 
 # --- 【测试】 --------------------------------------------------------------------------------------------------------------
