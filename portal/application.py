@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, g, request, url_for
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -37,10 +38,18 @@ class RowId(IntegerConverter):
         super().__init__(url_map, max=2**53)
 
 
+class _RowNumber(IntegerConverter):
+    """`<int:...>` in a route, small enough for a row's id; anything else is no page."""
+
+    def __init__(self, map: Map, **options: Any) -> None:
+        super().__init__(map, **{"max": 999_999_999, **options})
+
+
 def create_app(settings: Settings, *, mx_lookup: Callable[[str], list[str]] | None = None) -> Flask:
     """The WSGI app. Needs the vault's public key file; makes the key that signs sessions when it is missing.
     `mx_lookup`: another way to find the MX hosts of a domain than DNS."""
     app = Flask("portal")
+    app.url_map.converters["int"] = _RowNumber
     _configure(app, settings, ensure_secret_key(settings.secret_key_file))
     queue = WorkQueue(settings.redis_url)
     app.extensions["banjia"] = Services(settings, Database(settings.database_url, queue=queue), queue,

@@ -15,6 +15,7 @@ from engine.endpoint import Secret
 from portal.admin.audit_log import AuditFilter, actions, read_audit, subjects
 from portal.admin.blueprint import answer, bp, whole_number
 from portal.auth.routes import problems
+from portal.desk.filters import number
 from portal.desk.words import ACTS
 from portal.extensions import services
 from portal.language import say
@@ -143,18 +144,19 @@ def _show_invitation(member: Staff, token: str) -> Any:
 @needs(Role.ADMIN)
 def audit() -> Any:
     args = request.args
-    wanted = AuditFilter(args.get("actor", "").strip()[:100], args.get("action", ""), args.get("project", type=int),
-                         args.get("move", type=int), _day(args.get("from")), _day(args.get("to")))
-    page = read_audit(g.session, wanted, args.get("page", 1, type=int))
+    wanted = AuditFilter(args.get("actor", "").strip()[:100], args.get("action", ""), args.get("project", type=number),
+                         args.get("move", type=number), _day(args.get("from")), _day(args.get("to")))
+    page = read_audit(g.session, wanted, args.get("page", 1, type=number))
     kept = {key: value for key, value in args.items() if value and key != "page"}
     return answer("admin/audit.html", page=page, wanted=wanted, names=subjects(g.session, page.events),
                   actions=sorted({*actions(g.session)}, key=lambda action: (action not in ACTS, action)),
                   projects=g.session.scalars(select(Project).order_by(Project.name)).all(),
-                  url=lambda number: url_for("admin.audit", **{**kept, "page": number}))
+                  url=lambda page_number: url_for("admin.audit", **{**kept, "page": page_number}))
 
 
 def _day(text: str | None) -> dt.date | None:
     try:
-        return dt.date.fromisoformat(text or "")
+        day = dt.date.fromisoformat(text or "")
+        return day if 1970 <= day.year < 9000 else None
     except ValueError:
         return None

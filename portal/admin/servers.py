@@ -18,6 +18,7 @@ from engine.providers.catalogue import provider, providers
 from portal.admin.blueprint import answer, bp, find_project, whole_number
 from portal.admin.readiness import has_own_secret, latest_test
 from portal.auth.routes import problems
+from portal.desk.filters import number
 from portal.desk.words import explained
 from portal.employee.findings import check_steps, warning_text
 from portal.extensions import services
@@ -47,7 +48,7 @@ def destination(project_id: int) -> Any:
 def save_source(project_id: int) -> Any:
     project = find_project(project_id)
     typed = request.form
-    relay_id = typed.get("relay", type=int)
+    relay_id = typed.get("relay", type=number)
     relay = g.session.get(Relay, relay_id) if relay_id else None
     server = _server(typed, "source")
     has_exception = bool(server.ca_pem or server.pinned_sha256)
@@ -123,7 +124,7 @@ def _page(project: Project, side: Side, errors: dict[str, str] | None = None, ty
           test_login: str = "") -> Any:
     if errors:
         g.back = url_for(f"admin.{side.value}", project_id=project.id)
-    test_id = request.args.get("test", type=int)
+    test_id = request.args.get("test", type=number)
     test = _find_test(project, test_id) if test_id else latest_test(g.session, project, side)
     return answer(f"admin/{side.value}.html", 422 if errors else 200, project=project, typed=typed or _stored(project, side),
                   errors=errors or {}, over=is_over(project), test_login=test_login or (test.login if test else ""),

@@ -52,6 +52,14 @@ class MoveFilter:
         return {key: value for key, value in args.items() if value}
 
 
+def number(text: str | int) -> int:
+    """A number from an address or a form, small enough for a row's id. Raises ValueError."""
+    text = str(text)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ValueError(text[:20])
+    return int(text)
+
+
 def read_filter(args: MultiDict[str, str]) -> MoveFilter:
     """What the address (or a form) says; a value that is no choice is dropped."""
     cause, provider = args.get("cause", ""), args.get("provider", "")
@@ -60,7 +68,7 @@ def read_filter(args: MultiDict[str, str]) -> MoveFilter:
         states=tuple(state for state in MoveState if state.value in states),
         cause=Cause(cause) if cause in set(Cause) else None,
         provider=provider if provider == NO_PROVIDER or known(provider) else None,
-        project=args.get("project", type=int), q=args.get("q", "").strip()[:100], silent=args.get("silent") == "1")
+        project=args.get("project", type=number), q=args.get("q", "").strip()[:100], silent=args.get("silent") == "1")
 
 
 # The choices of the list's state field: groups as people ask for them, then the single states.

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from sqlalchemy import select
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import NotFound
 
 from engine.folders.mapping import explain_note
@@ -26,6 +27,7 @@ from portal.desk.filters import (
     find_moves,
     is_silent,
     moves_by_id,
+    number,
     read_filter,
 )
 from portal.desk.overview import BAR_ORDER, overview, shares
@@ -63,12 +65,12 @@ def today() -> str:
 @needs(Role.HELPDESK)
 def moves_page() -> str:
     wanted = read_filter(request.args)
-    size = request.args.get("size", PAGE_SIZES[0], type=int)
-    page = find_moves(g.session, wanted, request.args.get("page", 1, type=int), size if size in PAGE_SIZES else PAGE_SIZES[0])
-    chosen = find_move(g.session, request.args.get("open", 0, type=int))
+    size = request.args.get("size", PAGE_SIZES[0], type=number)
+    page = find_moves(g.session, wanted, request.args.get("page", 1, type=number), size if size in PAGE_SIZES else PAGE_SIZES[0])
+    chosen = find_move(g.session, request.args.get("open", 0, type=number))
     return render_template("desk/moves.html", page=page, wanted=wanted, chosen=chosen, view=picture(g.session, chosen) if chosen else None,
                            mended=mended(g.session, page.moves), projects=_projects(), **_choices(),
-                           url=lambda number: url_for("desk.moves_page", **wanted.args(), page=number))
+                           url=lambda page_number: url_for("desk.moves_page", **wanted.args(), page=page_number))
 
 
 @bp.get("/desk/moves/<int:move_id>")
@@ -155,7 +157,7 @@ def ask_relaunch() -> Any:
     """Names what would be relaunched. Either the rows that were ticked (`id`), or all that the filter finds (`all`)."""
     wanted = read_filter(request.args)
     whole = request.args.get("all") == "1"
-    ids = all_ids(g.session, wanted) if whole else request.args.getlist("id", type=int)[:BULK_MOST]
+    ids = all_ids(g.session, wanted) if whole else request.args.getlist("id", type=number)[:BULK_MOST]
     chosen = moves_by_id(g.session, ids)
     back = url_for("desk.moves_page", **wanted.args())
     return render_template("desk/relaunch_ask.html", chosen=chosen, wanted=wanted, whole=whole, back=back, most=BULK_MOST)
@@ -164,7 +166,7 @@ def ask_relaunch() -> Any:
 @bp.post("/desk/relaunch")
 @needs(Role.HELPDESK)
 def relaunch_many() -> Any:
-    ids = [int(text) for text in request.form.get("ids", "").split(",") if text.isdigit()][:BULK_MOST]
+    ids = MultiDict(("id", text) for text in request.form.get("ids", "").split(",")).getlist("id", type=number)[:BULK_MOST]
     result = moves.relaunch(g.session, actor(), moves_by_id(g.session, ids))
     back = own_path(request.form.get("back"), url_for("desk.moves_page"))
     g.back = back

@@ -110,6 +110,17 @@ def test_the_numbers_that_people_are_told_find_them(scene: DeskScene, written: s
     assert f"M{move} · C{number}" in text_of(client.get(f"/desk/moves/{move}").text)
 
 
+@pytest.mark.parametrize("path", [
+    "/desk/moves?project={n}", "/desk/moves?page={n}", "/desk/moves?open={n}", "/desk/relaunch?id={n}", "/audit?project={n}",
+    "/audit?move={n}", "/audit?page={n}", "/audit?to=9999-12-31", "/audit?from=0001-01-01", "/projects/1/source?test={n}",
+    "/desk/moves/{n}", "/projects/{n}/people"])
+@pytest.mark.parametrize("number", ["²", "9" * 20, "99999999999", "٣"])
+def test_a_number_that_is_none_is_no_fault(scene: DeskScene, path: str, number: str) -> None:
+    client = scene.signed_in(Role.OPERATOR)
+    assert client.get(path.format(n=number)).status_code in (200, 404)
+    assert send(client, "/desk/relaunch", ids=f"{number},x,").status_code == 200
+
+
 def test_a_filter_survives_its_own_address(scene: DeskScene) -> None:
     from werkzeug.datastructures import MultiDict
 
