@@ -143,8 +143,10 @@ def _next_state(move: Move, report: CopyReport, provider: str | None, *, reset_t
     if report.outcome in (CopyOutcome.COMPLETE, CopyOutcome.PARTIAL):
         return {"state": MoveState.DONE, "outcome": report.outcome.value, "cause": None, "finished_at": at, "tries": 0,
                 "current_folder": "", "stop_requested": False}
-    if move.stop_requested:
-        return {"state": MoveState.PAUSED, "cause": None, "stop_requested": False, "tries": tries}
+    if move.stop_requested:  # a wait that the server stated outlives the pause
+        told = {"cause": report.cause.value, "not_before": at + dt.timedelta(seconds=report.retry_after)} if (
+            report.cause is not None and report.retry_after is not None) else {"cause": None}
+        return {"state": MoveState.PAUSED, "stop_requested": False, "tries": tries, **told}
     if report.outcome is CopyOutcome.PAUSED and report.cause is None:
         return {"state": MoveState.QUEUED, "cause": None, "queued_at": at, "tries": 0 if reset_tries else tries}
     cause = report.cause or Cause.INTERNAL
