@@ -51,7 +51,7 @@ class Timeouts:
     """Seconds. `idle` is the longest silence; the others bound the sum of waits of one step. Tencent's LOGIN was seen at 100 s."""
 
     connect: float = 20.0
-    greeting: float = 60.0
+    greeting: float = 40.0
     login: float = 150.0
     command: float = 300.0
     idle: float = 120.0

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
 BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
+QUICK_SECONDS = 30.0             # a failure that took longer is final for this run
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 
 
@@ -125,12 +126,15 @@ class _MailboxMove:
             raise
 
     def _persist(self, work: Callable[[], Sessions], most: int) -> Sessions:
-        """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed."""
+        """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
+        is not tried again: each try may count as a login there, and somebody waits for our word."""
         for tries in range(most + 1):
+            begun = time.monotonic()
             try:
                 return work()
             except (ConnectionBroken, Throttled) as error:
-                self._wait_or_give_up(error, tries, most)
+                slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
+                self._wait_or_give_up(error, tries, tries if slow else most)
         raise AssertionError("_wait_or_give_up raises at the last try")
 
     def _wait_or_give_up(self, error: EngineError, tries: int, most: int) -> None:

@@ -153,7 +153,8 @@ def _next_state(move: Move, report: CopyReport, provider: str | None, *, reset_t
     wait = report.retry_after
     if report.outcome is CopyOutcome.PAUSED and wait is not None:  # the server said so: not counted as a try
         return {"state": MoveState.WAITING, "cause": cause.value, "not_before": at + dt.timedelta(seconds=wait), "tries": tries}
-    if explain(cause, provider).retry in AUTOMATIC and tries + 1 < TRIES:
+    by_itself = explain(cause, provider).retry in AUTOMATIC or cause is Cause.LEDGER_UNWRITABLE  # a database may come back
+    if by_itself and tries + 1 < TRIES:
         wait = BACKOFF[min(tries, len(BACKOFF) - 1)] * random.uniform(1.0, 1.2)  # noqa: S311  # jitter, not a secret
         return {"state": MoveState.WAITING, "cause": cause.value, "not_before": at + dt.timedelta(seconds=wait), "tries": tries + 1}
     return {"state": MoveState.STUCK, "cause": cause.value, "tries": 0}

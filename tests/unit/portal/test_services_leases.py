@@ -101,6 +101,7 @@ def test_a_complete_slice_ends_the_move_and_its_secrets(company: Company) -> Non
     (CopyReport(CopyOutcome.PAUSED), MoveState.QUEUED, None),
     (CopyReport(CopyOutcome.PAUSED, Cause.THROTTLED, Side.SOURCE, retry_after=90.0), MoveState.WAITING, "throttled"),
     (failed(Cause.SERVER_BUSY), MoveState.WAITING, "server_busy"),
+    (failed(Cause.LEDGER_UNWRITABLE), MoveState.WAITING, "ledger_unwritable"),
     (failed(Cause.BAD_SECRET), MoveState.STUCK, "bad_secret"),
     (CopyReport(CopyOutcome.PARTIAL), MoveState.DONE, None),
 ])
