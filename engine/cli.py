@@ -154,7 +154,10 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
     direct = Route(allowed_networks=EVERYWHERE)
     if args.via is None:
         return direct, direct
-    parts = urlsplit(args.via)
+    try:
+        parts = urlsplit(args.via)
+    except ValueError:
+        raise Usage("--via: write https://relay.example:8443") from None
     if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
         raise Usage("--via: write https://relay.example:8443")
     token = (_text_file(args.via_token_file, "--via-token-file") or os.environ.get("BANJIA_RELAY_TOKEN", "")).strip()
@@ -169,7 +172,10 @@ def _ledger_path(args: argparse.Namespace, pair: str) -> Path:
     if args.ledger is not None:
         return Path(args.ledger)
     top = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "banjia"
-    top.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        top.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Usage(f"no place for the ledger: {top}: {error.strerror}; name one with --ledger FILE") from None
     return top / f"{hashlib.sha256(pair.encode()).hexdigest()[:24]}.ledger"
 
 

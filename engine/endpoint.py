@@ -126,7 +126,12 @@ def host_name(text: str) -> str:
 
 def parse_account_url(url: str) -> tuple[Endpoint, str]:
     """`imaps://user%40dom@host:port` -> (endpoint, login). The URL must hold no secret. Raises BadAddress."""
-    parts = urlsplit(url)
+    if any(ord(c) < 32 or ord(c) == 127 for c in url):  # urlsplit would drop them without a word
+        raise BadAddress("address: it holds a control character")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise BadAddress(f"host: {url!r} is not an address; an IPv6 address stands in [brackets]") from None
     if parts.scheme not in SCHEMES:
         raise BadAddress(f"scheme: write {', '.join(s + '://' for s in SCHEMES)}, not {parts.scheme or url!r}")
     if parts.password is not None:

@@ -23,7 +23,7 @@ from engine.imap.session import FolderStatus, Session
 from engine.ledger import FolderRow, LedgerStore, SetAsideRow
 from engine.progress import ProgressSink, Silent, Stop
 from engine.redact import redact
-from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
+from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport, Step, StepState
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims
 from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
 BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
+LOGIN_TRIES = 2                  # a server that hangs up at LOGIN may have counted it
 QUICK_SECONDS = 30.0             # a failure that took longer is final for this run
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 
@@ -92,6 +93,7 @@ class _MailboxMove:
     end: _End = field(default_factory=_End)
     lock: threading.Lock = field(default_factory=threading.Lock)
     tally: Tally | None = None
+    at_login: bool = False  # the connection under way has sent its secret and had no answer
 
     def run(self) -> CopyReport:
         begun = time.monotonic()
@@ -118,12 +120,17 @@ class _MailboxMove:
     # -- connections -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> Sessions:
-        source = Session.open(self.source, self.source_route, side=Side.SOURCE)
+        self.at_login = False
+        source = Session.open(self.source, self.source_route, side=Side.SOURCE, on_step=self._note_login)
         try:
-            return Sessions(source, Session.open(self.destination, self.destination_route, side=Side.DESTINATION))
+            return Sessions(source, Session.open(self.destination, self.destination_route, side=Side.DESTINATION,
+                                                 on_step=self._note_login))
         except BaseException:
             source.close()
             raise
+
+    def _note_login(self, step: Step, state: StepState) -> None:
+        self.at_login = step is Step.LOGIN and state is not StepState.OK
 
     def _persist(self, work: Callable[[], Sessions], most: int) -> Sessions:
         """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
@@ -134,7 +141,8 @@ class _MailboxMove:
                 return work()
             except (ConnectionBroken, Throttled) as error:
                 slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
-                self._wait_or_give_up(error, tries, tries if slow else most)
+                least = min(most, LOGIN_TRIES - 1) if self.at_login and isinstance(error, ConnectionBroken) else most
+                self._wait_or_give_up(error, tries, tries if slow else least)
         raise AssertionError("_wait_or_give_up raises at the last try")
 
     def _wait_or_give_up(self, error: EngineError, tries: int, most: int) -> None:

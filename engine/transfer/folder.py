@@ -258,23 +258,33 @@ def _unlike_words(target_uid: int, sent: int, there: int | None) -> str:
 def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:
     """Removes surplus copies that a dead worker's APPENDs left after its intents were looked up, and ends old watches.
 
-    Returns how many surplus copies stay because the destination cannot remove just them (no UIDPLUS).
+    A copy is surplus only while every message that the ledger claims in the folder is still there: where a person has moved or
+    deleted mail, an unclaimed copy may be the only one, and nothing is removed. Returns how many surplus copies stay because the
+    destination cannot remove just them (no UIDPLUS).
     """
     records = FolderRecords(store, row)
+    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]
+    young = [i for i in records.intents if i.id not in old]
     accounted = records.accounted()
-    watched = {uid for i in records.intents for uid in i.uids if uid in accounted and uid not in records.set_aside}
+    watched = {uid for i in young for uid in i.uids if uid in accounted and uid not in records.set_aside}
     stay = 0
-    if watched:
+    if watched and _all_claimed_are_there(sessions.target, records):
         sessions.source.examine(row.source)
         messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
         extra = recover.surplus(sessions.source, sessions.target, row.target, messages,
-                                min(i.target_uidnext for i in records.intents), claims)
+                                min(i.target_uidnext for i in young), claims)
         sessions.target.unselect()
         if extra and "UIDPLUS" in sessions.target.capabilities:
             sessions.target.uid_expunge(row.target, extra)
         else:
             stay = len(extra)
-    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]
     if old:
         records.write(close=old)
     return stay
+
+
+def _all_claimed_are_there(target: Session, records: FolderRecords) -> bool:
+    target.examine(records.row.target)
+    there = set(fetch_uids(target, 1, None))
+    target.unselect()
+    return all(uid in there for run in records.runs for uid in range(run.target_first, run.target_first + run.count))

@@ -36,30 +36,6 @@ def pair_equal(source: Mapping[int, Hashable], target: Mapping[int, Hashable]) -
     return pairs
 
 
-def split_groups(source: Mapping[int, Hashable], target: Mapping[int, Hashable],
-                 certain: Mapping[int, bool]) -> tuple[list[Pair], set[int], set[int]]:
-    """Pairs what a key settles by itself: one message on each side, and the key is `certain` for it (it has a Message-ID).
-
-    Returns those pairs, and the source and target UIDs of the groups that need every byte compared.
-    """
-    groups: dict[Hashable, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for uid, key in source.items():
-        groups[key][0].append(uid)
-    for uid, key in target.items():
-        groups[key][1].append(uid)
-    pairs, source_left, target_left = [], set(), set()
-    for here, there in groups.values():
-        if not here or not there:
-            continue
-        if len(here) == len(there) == 1 and certain.get(here[0], False):
-            pairs.append(Pair(here[0], there[0]))
-        else:
-            source_left.update(here)
-            target_left.update(there)
-    pairs.sort(key=lambda pair: pair.source_uid)
-    return pairs, source_left, target_left
-
-
 class Claims:
     """The destination UIDs of one target folder that the ledger already gave to a source message (of any source folder)."""
 

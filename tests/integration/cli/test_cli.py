@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,10 @@ def test_a_wrong_secret_is_one_login_and_exit_4(run: Run, fresh_user: str, comma
     ran = run(command, fresh_user, "--json", BANJIA_SOURCE_PASSWORD="not-this")
     assert (ran.code, ran.json["cause"]) == (4, "bad_secret")
     assert ran.json["explanation"]["zh"]["meaning"] and ran.json["explanation"]["en"]["meaning"]
-    attempts = re.findall(rf"auth failed, (\d+) attempts.*user=<{re.escape(fresh_user)}>", source_server.log()[since:])
+    deadline, attempts = time.monotonic() + 10, []
+    while not attempts and time.monotonic() < deadline:  # the server writes its line when it has noticed the goodbye
+        attempts = re.findall(rf"auth failed, (\d+) attempts.*user=<{re.escape(fresh_user)}>", source_server.log()[since:])
+        time.sleep(0.05)
     assert attempts == ["1"]
     assert "not-this" not in ran.out + ran.err
 

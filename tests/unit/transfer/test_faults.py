@@ -202,6 +202,37 @@ def test_what_a_dead_connection_stores_late_is_found_or_removed(bench: MakeBench
     assert one.is_exact()
 
 
+def test_mail_that_a_person_moved_away_and_back_is_never_removed(bench: MakeBench) -> None:
+    """A watch is open, the claimed copies are gone, and what lies there unclaimed is the only copy."""
+    one = bench(destination=offering("IMAP4rev1 UIDPLUS LITERAL+"))
+    one.fill(10)
+    one.destination.faults.append(Fault("APPEND", Action.EXECUTE_THEN_CLOSE, skip=2))
+    assert one.copy().outcome is CopyOutcome.COMPLETE
+    inbox = one.destination.account()["INBOX"]
+    taken, inbox.messages[:] = list(inbox.messages), []
+    for message_ in taken:
+        message_.uid = 0
+        inbox.add(message_)
+    one.copy()
+    assert one.is_exact()
+
+
+def test_an_equal_header_and_size_is_not_an_equal_message(bench: MakeBench) -> None:
+    one = bench()
+    head = b"Message-ID: <same@example.com>\r\nSubject: x\r\n\r\n"
+    one.source.account()["INBOX"].put(head + b"\xe6\xad\xa3")
+    one.destination.account()["INBOX"].put(head + b"???")
+    assert one.copy().totals()["moved"] == 1
+    assert one.contents(one.destination) == Counter([head + b"\xe6\xad\xa3", head + b"???"])
+
+
+def test_a_server_that_hangs_up_at_login_is_asked_twice_at_most(bench: MakeBench) -> None:
+    one = bench()
+    one.source.faults.append(Fault("LOGIN", Action.CLOSE, times=None))
+    assert one.copy().outcome is CopyOutcome.FAILED
+    assert one.source.count("LOGIN") == 2
+
+
 def test_a_stated_wait_ends_the_slice_and_is_obeyed(bench: MakeBench) -> None:
     one = bench(source="exchange")
     one.fill(10)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger import Outcome, Run
-from engine.transfer.matching import Claims, Pair, instant, pair_equal, spans, split_groups
+from engine.transfer.matching import Claims, Pair, instant, pair_equal, spans
 
 
 def test_twins_stay_as_many_as_they_were() -> None:
@@ -25,16 +25,6 @@ def test_pairs_are_the_multiset_intersection(source: dict[int, str], target: dic
     assert Counter(source[p.source_uid] for p in pairs) == Counter(source.values()) & Counter(target.values())
     assert all(source[p.source_uid] == target[p.target_uid] for p in pairs)
     assert len({p.target_uid for p in pairs}) == len({p.source_uid for p in pairs}) == len(pairs)
-
-
-def test_a_certain_key_alone_on_both_sides_needs_no_bytes() -> None:
-    assert split_groups({1: "k"}, {9: "k"}, {1: True}) == ([Pair(1, 9)], set(), set())
-
-
-def test_without_message_id_or_with_a_twin_every_byte_is_compared() -> None:
-    assert split_groups({1: "k"}, {9: "k"}, {1: False}) == ([], {1}, {9})
-    assert split_groups({1: "k", 2: "k"}, {9: "k"}, {1: True, 2: True}) == ([], {1, 2}, {9})
-    assert split_groups({1: "k"}, {8: "k", 9: "k"}, {1: True}) == ([], {1}, {8, 9})
 
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 20)), max_size=15), st.sets(st.integers(1, 240)))
