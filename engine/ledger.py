@@ -12,7 +12,7 @@ Every write is durable when the method returns (fsync): an APPEND may follow onl
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -23,6 +23,25 @@ from engine.causes import Cause
 class Outcome(StrEnum):
     MOVED = "moved"
     ALREADY_THERE = "already_there"
+
+
+class Repair(StrEnum):
+    """What a destination forced us to change so that it would take a message; the octets are changed by LINE_ENDS only."""
+
+    KEYWORDS = "keywords"      # keywords that it refuses were left off
+    DATE = "date"              # the internal date was replaced by the message's own Date, or left to the server
+    LINE_ENDS = "line_ends"    # bare CR and LF became CRLF
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """One run of the mover over a mailbox. What it appended bears its id, so that exactly that can be undone. Unix times; `ended_at`
+    None: under way, or killed."""
+
+    id: int
+    begun_at: float
+    ended_at: float | None = None
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,10 @@ class FolderRow:
     vanished: int = 0           # left the source while we worked
     set_aside: int = 0
     bytes_moved: int = 0
+    repaired: int = 0
+    gone: int = 0               # moved, and deleted at the source since; never replayed
+    flags_updated: int = 0      # messages whose changed flags were carried over after the copy
+    source_modseq: int = 0      # HIGHESTMODSEQ up to which flags are carried over (RFC 7162); 0: the source does not tell
     rule: str | None = None     # why the folder is left out
     note: str | None = None     # how its name was changed for the destination
     complete: bool = False
@@ -64,10 +87,11 @@ class Run:
     target_first: int
     outcome: Outcome
     id: int = 0
+    pass_id: int = 0            # the pass that appended them; 0: found there
 
     def joined(self, after: Run) -> Run | None:
         """This run extended by `after`, the very next messages of the folder; None when they cannot be one run."""
-        if self.outcome is not after.outcome or after.target_first != self.target_first + self.count:
+        if (self.outcome, self.pass_id) != (after.outcome, after.pass_id) or after.target_first != self.target_first + self.count:
             return None
         return replace(self, source_last=after.source_last, count=self.count + after.count)
 
@@ -98,6 +122,26 @@ class SetAsideRow:
 
 
 @dataclass(frozen=True)
+class RepairRow:
+    """A message that was moved changed, and in which words the destination had refused it unchanged."""
+
+    uid: int
+    repair: Repair
+    words: str
+
+
+@dataclass(frozen=True)
+class FlagChunk:
+    """The source's flags as they were last carried over, of the messages from `first_uid` to `last_uid`; coded by
+    engine/transfer/flags.py. A later chunk (higher id) overrides an earlier one for the same UID."""
+
+    first_uid: int
+    last_uid: int
+    data: bytes
+    id: int = 0
+
+
+@dataclass(frozen=True)
 class Entry:
     """What one durable transaction changes in one folder."""
 
@@ -108,6 +152,10 @@ class Entry:
     clear_set_aside: Sequence[int] = ()          # UIDs that will be tried again, or arrived after all
     open_intents: Sequence[Intent] = ()
     append_seconds: float = 0.0                  # slowest APPEND answered since the last entry
+    repairs: Sequence[RepairRow] = ()            # replaces a row with the same UID
+    flags: Sequence[FlagChunk] = ()              # added after those that are there
+    drop_flags: bool = False                     # … which are all removed first
+    drop_runs: Sequence[int] = ()                # ids of runs that hold no longer (undone)
 
 
 @dataclass(frozen=True)
@@ -136,12 +184,28 @@ class LedgerStore(Protocol):
 
     def set_aside(self, folder_id: int) -> list[SetAsideRow]: ...
 
+    def repairs(self, folder_id: int) -> list[RepairRow]: ...
+
+    def flags(self, folder_id: int) -> Iterator[FlagChunk]:
+        """In the order in which they were written, a few at a time: a large folder has many."""
+        ...
+
+    def begin_pass(self, begun_at: float) -> int:
+        """The id of the pass that begins now (or goes on: the portal's slices of one attempt are one pass)."""
+        ...
+
+    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None: ...
+
+    def passes(self) -> list[PassRow]:
+        """Oldest first."""
+        ...
+
     def write(self, entry: Entry) -> Written:
         """One durable transaction."""
         ...
 
     def forget_folder(self, folder_id: int) -> None:
-        """Drops runs, intents and set-aside rows of a folder (its UIDVALIDITY changed; it will be re-adopted)."""
+        """Drops runs, intents, set-aside rows, repairs and flags of a folder (its UIDVALIDITY changed; it will be re-adopted)."""
         ...
 
     def append_seconds_peak(self) -> float:

@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.causes import Cause, Side
 from engine.errors import EngineError
-from engine.ledger import Entry, FolderRow, Intent, Outcome, Run, SetAsideRow, Written
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow, Written
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS folders (id INTEGER PRIMARY KEY, source TEXT NOT NULL UNIQUE, row TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, source_first INTEGER NOT NULL,
-  source_last INTEGER NOT NULL, count INTEGER NOT NULL, target_first INTEGER NOT NULL, outcome TEXT NOT NULL);
+  source_last INTEGER NOT NULL, count INTEGER NOT NULL, target_first INTEGER NOT NULL, outcome TEXT NOT NULL,
+  pass INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS runs_of_folder ON runs (folder, source_first);
 CREATE TABLE IF NOT EXISTS intents (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uids TEXT NOT NULL,
   target_uidvalidity INTEGER NOT NULL, target_uidnext INTEGER NOT NULL, begun_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS set_aside (folder INTEGER NOT NULL, uid INTEGER NOT NULL, reason TEXT NOT NULL,
   server_text TEXT NOT NULL, size INTEGER NOT NULL, internal_date TEXT NOT NULL, PRIMARY KEY (folder, uid));
+CREATE TABLE IF NOT EXISTS repairs (folder INTEGER NOT NULL, uid INTEGER NOT NULL, repair TEXT NOT NULL, words TEXT NOT NULL,
+  PRIMARY KEY (folder, uid));
+CREATE TABLE IF NOT EXISTS flags (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, first_uid INTEGER NOT NULL,
+  last_uid INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS flags_of_folder ON flags (folder, id);
+CREATE TABLE IF NOT EXISTS passes (id INTEGER PRIMARY KEY, begun_at REAL NOT NULL, ended_at REAL, outcome TEXT NOT NULL DEFAULT '');
 """
-_FORMAT = "1"
+_FORMAT = "2"
+_UPGRADES = {"1": ("ALTER TABLE runs ADD COLUMN pass INTEGER NOT NULL DEFAULT 0",)}  # what a file of an older format lacks
+_BY_FOLDER = ("runs", "intents", "set_aside", "repairs", "flags")
+_CHUNKS_AT_ONCE = 64
 _T = TypeVar("_T")
 
 
@@ -49,6 +59,11 @@ class SqliteLedger:
                 self._db.execute(statement)
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?), ('pair', ?)", (_FORMAT, pair))
             meta = dict(self._db.execute("SELECT key, value FROM meta"))
+            if meta["pair"] == pair and meta["format"] in _UPGRADES:
+                for statement in _UPGRADES[meta["format"]]:
+                    self._db.execute(statement)
+                self._db.execute("UPDATE meta SET value=? WHERE key='format'", (_FORMAT,))
+                meta["format"] = _FORMAT
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unwritable(path, error) from None
@@ -68,9 +83,9 @@ class SqliteLedger:
         return self._transaction(lambda: self._put_folder(row))
 
     def runs(self, folder_id: int) -> list[Run]:
-        rows = self._all("SELECT source_first, source_last, count, target_first, outcome, id FROM runs WHERE folder=?"
+        rows = self._all("SELECT source_first, source_last, count, target_first, outcome, id, pass FROM runs WHERE folder=?"
                          " ORDER BY source_first", folder_id)
-        return [Run(a, b, n, t, Outcome(o), i) for a, b, n, t, o, i in rows]
+        return [Run(a, b, n, t, Outcome(o), i, p) for a, b, n, t, o, i, p in rows]
 
     def intents(self, folder_id: int) -> list[Intent]:
         rows = self._all("SELECT uids, target_uidvalidity, target_uidnext, begun_at, id FROM intents WHERE folder=?"
@@ -82,12 +97,32 @@ class SqliteLedger:
                          " ORDER BY uid", folder_id)
         return [SetAsideRow(u, Cause(r), t, s, d) for u, r, t, s, d in rows]
 
+    def repairs(self, folder_id: int) -> list[RepairRow]:
+        rows = self._all("SELECT uid, repair, words FROM repairs WHERE folder=? ORDER BY uid", folder_id)
+        return [RepairRow(u, Repair(r), w) for u, r, w in rows]
+
+    def flags(self, folder_id: int) -> Iterator[FlagChunk]:
+        last = 0
+        while rows := self._all("SELECT first_uid, last_uid, data, id FROM flags WHERE folder=? AND id>? ORDER BY id LIMIT ?",
+                                folder_id, last, _CHUNKS_AT_ONCE):
+            yield from (FlagChunk(a, b, data, i) for a, b, data, i in rows)
+            last = rows[-1][3]
+
+    def begin_pass(self, begun_at: float) -> int:
+        return self._transaction(lambda: self._db.execute("INSERT INTO passes (begun_at) VALUES (?)", (begun_at,)).lastrowid or 0)
+
+    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None:
+        self._transaction(lambda: self._db.execute("UPDATE passes SET ended_at=?, outcome=? WHERE id=?", (ended_at, outcome, pass_id)))
+
+    def passes(self) -> list[PassRow]:
+        return [PassRow(*row) for row in self._all("SELECT id, begun_at, ended_at, outcome FROM passes ORDER BY id")]
+
     def write(self, entry: Entry) -> Written:
         return self._transaction(lambda: self._write(entry))
 
     def forget_folder(self, folder_id: int) -> None:
         def forget() -> None:
-            for table in ("runs", "intents", "set_aside"):
+            for table in _BY_FOLDER:
                 self._db.execute(f"DELETE FROM {table} WHERE folder=?", (folder_id,))  # noqa: S608  # names from the line above
         self._transaction(forget)
 
@@ -103,16 +138,23 @@ class SqliteLedger:
         self._put_folder(entry.folder)
         db.executemany("DELETE FROM intents WHERE id=?", [(i,) for i in entry.close_intents])
         db.executemany("DELETE FROM set_aside WHERE folder=? AND uid=?", [(folder, u) for u in entry.clear_set_aside])
+        db.executemany("DELETE FROM runs WHERE id=?", [(i,) for i in entry.drop_runs])
         for r in entry.runs:
-            values = (folder, r.source_first, r.source_last, r.count, r.target_first, r.outcome.value)
+            values = (folder, r.source_first, r.source_last, r.count, r.target_first, r.outcome.value, r.pass_id)
             if r.id:
-                db.execute("UPDATE runs SET folder=?, source_first=?, source_last=?, count=?, target_first=?, outcome=?"
+                db.execute("UPDATE runs SET folder=?, source_first=?, source_last=?, count=?, target_first=?, outcome=?, pass=?"
                            " WHERE id=?", (*values, r.id))
             written.runs.append(r.id or db.execute(
-                "INSERT INTO runs (folder, source_first, source_last, count, target_first, outcome)"
-                " VALUES (?,?,?,?,?,?)", values).lastrowid or 0)
+                "INSERT INTO runs (folder, source_first, source_last, count, target_first, outcome, pass)"
+                " VALUES (?,?,?,?,?,?,?)", values).lastrowid or 0)
         db.executemany("INSERT OR REPLACE INTO set_aside VALUES (?,?,?,?,?,?)",
                        [(folder, s.uid, s.reason.value, s.server_text, s.size, s.internal_date) for s in entry.set_aside])
+        db.executemany("INSERT OR REPLACE INTO repairs VALUES (?,?,?,?)",
+                       [(folder, r.uid, r.repair.value, r.words) for r in entry.repairs])
+        if entry.drop_flags:
+            db.execute("DELETE FROM flags WHERE folder=?", (folder,))
+        db.executemany("INSERT INTO flags (folder, first_uid, last_uid, data) VALUES (?,?,?,?)",
+                       [(folder, f.first_uid, f.last_uid, f.data) for f in entry.flags])
         for i in entry.open_intents:
             written.intents.append(db.execute(
                 "INSERT INTO intents (folder, uids, target_uidvalidity, target_uidnext, begun_at) VALUES (?,?,?,?,?)",

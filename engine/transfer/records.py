@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.imap.fetch import Metadata
-from engine.ledger import Entry, FolderRow, Intent, LedgerStore, Outcome, Run, SetAsideRow, Written
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,31 @@ class SerialStore:
     def set_aside(self, folder_id: int) -> list[SetAsideRow]:
         with self._lock:
             return self._store.set_aside(folder_id)
+
+    def repairs(self, folder_id: int) -> list[RepairRow]:
+        with self._lock:
+            return self._store.repairs(folder_id)
+
+    def flags(self, folder_id: int) -> Iterator[FlagChunk]:
+        chunks = self._store.flags(folder_id)
+        while True:
+            with self._lock:
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def begin_pass(self, begun_at: float) -> int:
+        with self._lock:
+            return self._store.begin_pass(begun_at)
+
+    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None:
+        with self._lock:
+            self._store.end_pass(pass_id, ended_at, outcome)
+
+    def passes(self) -> list[PassRow]:
+        with self._lock:
+            return self._store.passes()
 
     def write(self, entry: Entry) -> Written:
         with self._lock:

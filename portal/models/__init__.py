@@ -2,12 +2,12 @@
 from portal.models.audit import AuditEvent
 from portal.models.base import Base, now
 from portal.models.credentials import Credential, Owner
-from portal.models.ledger import LedgerFolder, LedgerIntent, LedgerRun, SetAside
+from portal.models.ledger import LedgerFlags, LedgerFolder, LedgerIntent, LedgerRepair, LedgerRun, SetAside
 from portal.models.moves import RUNNABLE, Attempt, Check, CheckState, Move, MoveState, ServerLine
 from portal.models.people import Link, Person
 from portal.models.projects import Project, ProjectState, Relay
 from portal.models.staff import Role, Staff, StaffInvitation
 
-__all__ = ["RUNNABLE", "Attempt", "AuditEvent", "Base", "Check", "CheckState", "Credential", "LedgerFolder", "LedgerIntent",
-           "LedgerRun", "Link", "Move", "MoveState", "Owner", "Person", "Project", "ProjectState", "Relay", "Role", "ServerLine",
+__all__ = ["RUNNABLE", "Attempt", "AuditEvent", "Base", "Check", "CheckState", "Credential", "LedgerFlags", "LedgerFolder",
+           "LedgerIntent", "LedgerRepair", "LedgerRun", "Link", "Move", "MoveState", "Owner", "Person", "Project", "ProjectState", "Relay", "Role", "ServerLine",
            "SetAside", "Staff", "StaffInvitation", "now"]

@@ -30,6 +30,10 @@ class LedgerFolder(Row):
     vanished: Mapped[int] = mapped_column(default=0)
     set_aside: Mapped[int] = mapped_column(default=0)
     bytes_moved: Mapped[int] = mapped_column(BigInteger, default=0)
+    repaired: Mapped[int] = mapped_column(default=0, server_default="0")
+    gone: Mapped[int] = mapped_column(default=0, server_default="0")  # moved, and deleted at the source since
+    flags_updated: Mapped[int] = mapped_column(default=0, server_default="0")
+    source_modseq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # flags are carried over up to here; 0: not told
     rule: Mapped[str | None]  # why the folder is left out
     note: Mapped[str | None]  # how its name was changed
     complete: Mapped[bool] = mapped_column(default=False)  # the manifest was reconciled for source_uidnext
@@ -43,6 +47,7 @@ class LedgerRun(Row):
     count: Mapped[int]
     target_first: Mapped[int] = mapped_column(BigInteger)
     outcome: Mapped[str]
+    pass_id: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # attempts.id; 0: found there
 
 
 class LedgerIntent(Row):
@@ -64,3 +69,20 @@ class SetAside(Row):
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     internal_date: Mapped[str] = mapped_column(default="")
     noticed_at: Mapped[dt.datetime | None]
+
+
+class LedgerRepair(Row):
+    __tablename__ = "ledger_repairs"
+    __table_args__ = (UniqueConstraint("folder_id", "uid"),)
+    folder_id: Mapped[int] = mapped_column(ForeignKey("ledger_folders.id"), index=True)
+    uid: Mapped[int] = mapped_column(BigInteger)
+    repair: Mapped[str]  # engine.ledger.Repair
+    words: Mapped[str]   # redacted
+
+
+class LedgerFlags(Row):
+    __tablename__ = "ledger_flags"
+    folder_id: Mapped[int] = mapped_column(ForeignKey("ledger_folders.id"), index=True)
+    first_uid: Mapped[int] = mapped_column(BigInteger)
+    last_uid: Mapped[int] = mapped_column(BigInteger)
+    data: Mapped[bytes]

@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Side
 from engine.errors import EngineError, LeaseLost
-from engine.ledger import Entry, FolderRow, Intent, Outcome, Run, SetAsideRow, Written
-from portal.models import LedgerFolder, LedgerIntent, LedgerRun, Move, MoveState, SetAside, now
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow, Written
+from portal.models import Attempt, LedgerFlags, LedgerFolder, LedgerIntent, LedgerRepair, LedgerRun, Move, MoveState, SetAside, now
 from portal.store.db import Database
 
+CHUNKS_AT_ONCE = 64
 IDS_AT_ONCE = 1000  # in one IN (…): SQLite takes 32,766 at most
 
 
@@ -53,7 +54,7 @@ class SqlLedger:
     def runs(self, folder_id: int) -> list[Run]:
         with self._reading() as session:
             rows = session.scalars(select(LedgerRun).where(LedgerRun.folder_id == folder_id).order_by(LedgerRun.source_first))
-            return [Run(r.source_first, r.source_last, r.count, r.target_first, Outcome(r.outcome), r.id) for r in rows]
+            return [Run(r.source_first, r.source_last, r.count, r.target_first, Outcome(r.outcome), r.id, r.pass_id) for r in rows]
 
     def intents(self, folder_id: int) -> list[Intent]:
         with self._reading() as session:
@@ -64,6 +65,37 @@ class SqlLedger:
         with self._reading() as session:
             rows = session.scalars(select(SetAside).where(SetAside.folder_id == folder_id).order_by(SetAside.uid))
             return [SetAsideRow(s.uid, Cause(s.reason), s.server_text, s.size, s.internal_date) for s in rows]
+
+    def repairs(self, folder_id: int) -> list[RepairRow]:
+        with self._reading() as session:
+            rows = session.scalars(select(LedgerRepair).where(LedgerRepair.folder_id == folder_id).order_by(LedgerRepair.uid))
+            return [RepairRow(r.uid, Repair(r.repair), r.words) for r in rows]
+
+    def flags(self, folder_id: int) -> Iterator[FlagChunk]:
+        last = 0
+        while True:
+            with self._reading() as session:
+                rows = session.scalars(select(LedgerFlags).where(LedgerFlags.folder_id == folder_id, LedgerFlags.id > last)
+                                       .order_by(LedgerFlags.id).limit(CHUNKS_AT_ONCE))
+                chunks = [FlagChunk(f.first_uid, f.last_uid, f.data, f.id) for f in rows]
+            if not chunks:
+                return
+            yield from chunks
+            last = chunks[-1].id
+
+    def begin_pass(self, begun_at: float) -> int:
+        """An attempt of the portal is one pass, however many slices it takes."""
+        with self._reading() as session:
+            return session.scalar(select(func.max(Attempt.id)).where(Attempt.move_id == self._move_id)) or 0
+
+    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None:
+        """The attempt's end is stored with the slice's (portal/services/leases.py)."""
+
+    def passes(self) -> list[PassRow]:
+        with self._reading() as session:
+            rows = session.scalars(select(Attempt).where(Attempt.move_id == self._move_id).order_by(Attempt.id))
+            return [PassRow(a.id, a.started_at.timestamp() if a.started_at else 0.0, a.ended_at.timestamp() if a.ended_at else None,
+                            a.outcome or "") for a in rows]
 
     def write(self, entry: Entry) -> Written:
         with self._writing(entry.append_seconds) as session:
@@ -76,6 +108,14 @@ class SqlLedger:
                 session.execute(delete(SetAside).where(SetAside.folder_id == folder, SetAside.uid.in_(some)))
             session.add_all(SetAside(folder_id=folder, uid=s.uid, reason=s.reason.value, server_text=s.server_text, size=s.size,
                                      internal_date=s.internal_date, noticed_at=now()) for s in entry.set_aside)
+            for ids in batched(list(entry.drop_runs), IDS_AT_ONCE):
+                session.execute(delete(LedgerRun).where(LedgerRun.folder_id == folder, LedgerRun.id.in_(ids)))
+            for some in batched(sorted(r.uid for r in entry.repairs), IDS_AT_ONCE):
+                session.execute(delete(LedgerRepair).where(LedgerRepair.folder_id == folder, LedgerRepair.uid.in_(some)))
+            session.add_all(LedgerRepair(folder_id=folder, uid=r.uid, repair=r.repair.value, words=r.words) for r in entry.repairs)
+            if entry.drop_flags:
+                session.execute(delete(LedgerFlags).where(LedgerFlags.folder_id == folder))
+            session.add_all(LedgerFlags(folder_id=folder, first_uid=f.first_uid, last_uid=f.last_uid, data=f.data) for f in entry.flags)
             runs = [self._put_run(session, folder, run) for run in entry.runs]
             intents = [LedgerIntent(folder_id=folder, uids=list(i.uids), target_uidvalidity=i.target_uidvalidity,
                                     target_uidnext=i.target_uidnext, begun_at=i.begun_at) for i in entry.open_intents]
@@ -85,7 +125,7 @@ class SqlLedger:
 
     def forget_folder(self, folder_id: int) -> None:
         with self._writing() as session:
-            for table in (LedgerRun, LedgerIntent, SetAside):
+            for table in (LedgerRun, LedgerIntent, SetAside, LedgerRepair, LedgerFlags):
                 session.execute(delete(table).where(table.folder_id == folder_id))
 
     def append_seconds_peak(self) -> float:
@@ -113,7 +153,7 @@ class SqlLedger:
             row = LedgerRun(folder_id=folder)
             session.add(row)
         row.source_first, row.source_last, row.count = run.source_first, run.source_last, run.count
-        row.target_first, row.outcome = run.target_first, run.outcome.value
+        row.target_first, row.outcome, row.pass_id = run.target_first, run.outcome.value, run.pass_id
         return row
 
     @contextmanager
