@@ -9,5 +9,5 @@ from portal.models.projects import Project, ProjectState, Relay
 from portal.models.staff import Role, Staff, StaffInvitation
 
 __all__ = ["RUNNABLE", "Attempt", "AuditEvent", "Base", "Check", "CheckState", "Credential", "LedgerFlags", "LedgerFolder",
-           "LedgerIntent", "LedgerRepair", "LedgerRun", "Link", "Move", "MoveState", "Owner", "Person", "Project", "ProjectState", "Relay", "Role",
-           "SetAside", "Staff", "StaffInvitation", "now"]
+           "LedgerIntent", "LedgerRepair", "LedgerRun", "Link", "Move", "MoveState", "Owner", "Person", "Project", "ProjectState",
+           "Relay", "Role", "ServerLine", "SetAside", "Staff", "StaffInvitation", "now"]
