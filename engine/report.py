@@ -30,6 +30,9 @@ class FolderReport:
     vanished: int = 0
     rule: str | None = None
     note: str | None = None
+    repaired: int = 0        # of the ledger, not of this run alone: changed so that the destination took them
+    gone: int = 0            # of the ledger: moved, and deleted at the source since
+    flags_updated: int = 0   # of the ledger: changed flags that were carried over after the copy
 
 
 @dataclass
@@ -57,9 +60,10 @@ class CopyReport:
     set_aside: list[SetAsideReport] = field(default_factory=list)
     bytes: int = 0
     seconds: float = 0.0
+    pass_id: int = 0                  # of the ledger's pass; what this run appended can be undone by it. 0: none began
 
     def totals(self) -> dict[str, int]:
-        keys = ("total", "moved", "already_there", "excluded", "set_aside", "vanished")
+        keys = ("total", "moved", "already_there", "excluded", "set_aside", "vanished", "repaired", "gone", "flags_updated")
         return {"folders": len(self.folders), **{k: sum(getattr(f, k) for f in self.folders) for k in keys}}
 
     def to_json(self) -> dict[str, Any]:
