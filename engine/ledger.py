@@ -23,6 +23,7 @@ from engine.causes import Cause
 class Outcome(StrEnum):
     MOVED = "moved"
     ALREADY_THERE = "already_there"
+    UNDOING = "undoing"        # moved, and about to be removed from the destination: an undo's mark, stored before it removes
 
 
 class Repair(StrEnum):
@@ -156,6 +157,7 @@ class Entry:
     flags: Sequence[FlagChunk] = ()              # added after those that are there
     drop_flags: bool = False                     # … which are all removed first
     drop_runs: Sequence[int] = ()                # ids of runs that hold no longer (undone)
+    drop_repairs: Sequence[int] = ()             # UIDs whose repaired copy was undone
 
 
 @dataclass(frozen=True)

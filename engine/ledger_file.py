@@ -139,6 +139,7 @@ class SqliteLedger:
         db.executemany("DELETE FROM intents WHERE id=?", [(i,) for i in entry.close_intents])
         db.executemany("DELETE FROM set_aside WHERE folder=? AND uid=?", [(folder, u) for u in entry.clear_set_aside])
         db.executemany("DELETE FROM runs WHERE id=?", [(i,) for i in entry.drop_runs])
+        db.executemany("DELETE FROM repairs WHERE folder=? AND uid=?", [(folder, u) for u in entry.drop_repairs])
         for r in entry.runs:
             values = (folder, r.source_first, r.source_last, r.count, r.target_first, r.outcome.value, r.pass_id)
             if r.id:

@@ -110,7 +110,7 @@ class SqlLedger:
                                      internal_date=s.internal_date, noticed_at=now()) for s in entry.set_aside)
             for ids in batched(list(entry.drop_runs), IDS_AT_ONCE):
                 session.execute(delete(LedgerRun).where(LedgerRun.folder_id == folder, LedgerRun.id.in_(ids)))
-            for some in batched(sorted(r.uid for r in entry.repairs), IDS_AT_ONCE):
+            for some in batched(sorted({*entry.drop_repairs, *(r.uid for r in entry.repairs)}), IDS_AT_ONCE):
                 session.execute(delete(LedgerRepair).where(LedgerRepair.folder_id == folder, LedgerRepair.uid.in_(some)))
             session.add_all(LedgerRepair(folder_id=folder, uid=r.uid, repair=r.repair.value, words=r.words) for r in entry.repairs)
             if entry.drop_flags:
