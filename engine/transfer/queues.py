@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,24 +20,29 @@ class Abandoned(Exception):
 
 
 class ByteQueue(Generic[T]):
-    """A queue of items with sizes. `put` waits while `limit` bytes are queued (one item larger than that passes when alone)."""
+    """A queue of items with sizes. `put` waits while `limit` bytes are queued (items larger than that pass when alone). One taker."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[Sequence[T], int]] = deque()
         self._bytes = 0
         self._ended = False
         self._abandoned = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
+        self._in_hand: deque[T] = deque()  # the taker's own: items whose lock was paid for together
 
     def put(self, item: T, size: int) -> None:
+        self.put_many((item,), size)
+
+    def put_many(self, items: Sequence[T], size: int) -> None:
+        """Several items as one: waits once, wakes the taker once. `size`: their octets together."""
         with self._changed:
             while self._bytes and self._bytes + size > self._limit and not self._abandoned:
                 self._changed.wait()
             if self._abandoned:
                 raise Abandoned
-            self._items.append((item, size))
+            self._items.append((items, size))
             self._bytes += size
             self._changed.notify_all()
 
@@ -61,18 +66,21 @@ class ByteQueue(Generic[T]):
     def ready(self) -> bool:
         """Whether the next `take` would not have to wait."""
         with self._changed:
-            return bool(self._items) or self._ended
+            return bool(self._in_hand or self._items) or self._ended
 
     def take(self) -> T | None:
         """The next item; None at the end. Raises what the reader raised."""
+        if self._in_hand:
+            return self._in_hand.popleft()
         with self._changed:
             while not self._items and not self._ended:
                 self._changed.wait()
             if self._items:
-                item, size = self._items.popleft()
+                items, size = self._items.popleft()
                 self._bytes -= size
                 self._changed.notify_all()
-                return item
+                self._in_hand.extend(items)
+                return self._in_hand.popleft()
             if self._error is not None:
                 raise self._error
             return None
@@ -84,11 +92,12 @@ class ByteQueue(Generic[T]):
     def until(self, stopped: Callable[[], bool]) -> Iterator[T]:
         """Items until the end, or until `stopped` says so (asked every STOP_POLL_SECONDS while nothing comes)."""
         while not stopped():
-            with self._changed:
-                if not self._items and not self._ended:
-                    self._changed.wait(STOP_POLL_SECONDS)
+            if not self._in_hand:
+                with self._changed:
                     if not self._items and not self._ended:
-                        continue
+                        self._changed.wait(STOP_POLL_SECONDS)
+                        if not self._items and not self._ended:
+                            continue
             item = self.take()
             if item is None:
                 return
