@@ -59,6 +59,8 @@ class Folder:
     messages: list[Message] = field(default_factory=list)
     selectable: bool = True
     altered: bytes = b""                # a message that holds these octets gets a line more when it is stored
+    highestmodseq: int = 1              # CONDSTORE (RFC 7162); 0: this folder keeps none
+    modseqs: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)  # UID -> flags as last looked at, and since when
 
     def add(self, message: Message) -> Message:
         if self.altered and self.altered in message.content:
@@ -68,6 +70,18 @@ class Folder:
         self.uidnext = max(self.uidnext, message.uid + self.uid_step)
         self.messages.append(message)
         return message
+
+    def modseq(self, message: Message) -> int:
+        """When the message's flags last changed, whoever changed them."""
+        return self.modseqs[message.uid][1]
+
+    def count_changes(self) -> None:
+        """Gives every message that is new or has other flags than when it was last looked at the next modification sequence."""
+        for message in self.messages:
+            known = self.modseqs.get(message.uid)
+            if self.highestmodseq and (known is None or known[0] != message.flags):
+                self.highestmodseq += 1
+                self.modseqs[message.uid] = message.flags, self.highestmodseq
 
     def put(self, *contents: bytes, **attributes: object) -> list[Message]:
         """Adds messages with these contents; `attributes` are fields of Message."""

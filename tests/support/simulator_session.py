@@ -455,6 +455,9 @@ class SimulatedSession:
             b"UNSEEN": sum("\\Seen" not in m.flags for m in folder.messages),
             b"SIZE": folder.size() if self.profile.offers("STATUS=SIZE") else None,
         }
+        if self.profile.offers("CONDSTORE"):
+            folder.count_changes()
+            values[b"HIGHESTMODSEQ"] = folder.highestmodseq
         wanted = [bytes(item).upper() for item in items]
         if any(item not in values for item in wanted) or (b"SIZE" in wanted and values[b"SIZE"] is None):
             raise Bad(b"BAD Invalid STATUS item")
@@ -478,6 +481,9 @@ class SimulatedSession:
         await self.untagged(b"%d RECENT" % sum(m.recent for m in folder.messages))
         await self.untagged(b"OK", b"[UIDVALIDITY %d] UIDs valid" % folder.uidvalidity)
         await self.untagged(b"OK", b"[UIDNEXT %d] Predicted next UID" % folder.uidnext)
+        if self.profile.offers("CONDSTORE"):
+            folder.count_changes()
+            await self.untagged(b"OK", b"[HIGHESTMODSEQ %d] Highest" % folder.highestmodseq if folder.highestmodseq else b"[NOMODSEQ] None")
         return b"OK [READ-%s] %s completed" % (b"ONLY" if read_only else b"WRITE", command.verb.encode())
 
     async def do_examine(self, command: Command) -> bytes:
@@ -578,7 +584,7 @@ class SimulatedSession:
             items.insert(0, b"UID")
         body = any(i.startswith((b"BODY", b"RFC822")) and i != b"RFC822.SIZE" for i in items)
         whole = any(i in (b"BODY[]", b"BODY.PEEK[]", b"RFC822") or b"[]<" in i or b"[TEXT]" in i for i in items)
-        chosen = self.chosen(arguments[0], by_uid)
+        chosen = self._changed_since(self.chosen(arguments[0], by_uid), arguments[2:], items)
         refused = served = 0
         for number, m in chosen:
             fault = m.take_fault() if whole else None
@@ -593,6 +599,17 @@ class SimulatedSession:
         if refused:
             raise Bad(b"NO Some messages could not be FETCHed (Failure)")
         return self.profile.missing_text if body and not served and chosen else b"OK %s completed" % command.verb.encode()
+
+    def _changed_since(self, chosen: list[tuple[int, Message]], modifiers: list[Any], items: list[bytes]) -> list[tuple[int, Message]]:
+        """FETCH … (CHANGEDSINCE n) (RFC 7162 §3.1.4.1): those with a greater modification sequence, which is told with them."""
+        if not modifiers:
+            return chosen
+        folder = self.opened()
+        if not (self.profile.offers("CONDSTORE") and folder.highestmodseq and modifiers[0][0].upper() == b"CHANGEDSINCE"):
+            raise Bad(b"BAD Unknown FETCH modifier")
+        items.append(b"MODSEQ")
+        folder.count_changes()
+        return [(number, m) for number, m in chosen if folder.modseq(m) > int(modifiers[0][1])]
 
     async def _send_message(self, number: int, m: Message, items: list[bytes], fault: BodyFault | None) -> None:
         answer = b"* %d %s (" % (number, self.word(b"FETCH"))
@@ -614,6 +631,8 @@ class SimulatedSession:
             return b"(%s)" % " ".join([*m.flags, *(["\\Recent"] if m.recent else [])]).encode()
         if item == b"INTERNALDATE":
             return b'"%s"' % m.internal_date.encode()
+        if item == b"MODSEQ" and self.profile.offers("CONDSTORE"):
+            return b"(%d)" % self.opened().modseq(m)
         if item == b"RFC822.SIZE":
             return b"%d" % (m.size() + (m.size() // 50 + 3 if self.profile.size_guess and m.announced_size is None else 0))
         if item in (b"X-GM-MSGID", b"X-GM-THRID") and self.profile.offers("X-GM-EXT-1"):
