@@ -177,7 +177,7 @@ def _measure(session: Session, result: CheckResult, folders: Sequence[_Measured]
                 raise
             _warn(result, "folder_unreadable", folder=one.plan.source.display, server_text=redact(error.server_text))
             continue
-        one.status = one.status or FolderStatus(selected.messages, selected.uidnext, selected.uidvalidity)
+        one.status = one.status or FolderStatus(selected.messages, selected.uidnext or 0, selected.uidvalidity)
         for first, last in _ranges(selected.messages, selected.uidnext):
             for metadata in fetch_metadata(session, first, last):
                 one.add(metadata)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side, at_destination
@@ -117,6 +117,7 @@ class Channel:
         self._prefix = b"B" + secrets.token_hex(4).encode("ascii")
         self._count = 0
         self._answers: dict[bytes, Tagged | None] = {}
+        self._told: dict[bytes, Callable[[Tagged], None]] = {}  # who is told of an answer that nobody reads for
         self._throttled: Throttled | None = None
 
     # -- sending ---------------------------------------------------------------------------------------------------------------
@@ -135,6 +136,10 @@ class Channel:
         tag = self.new_tag()
         self.stream.write(tag + b" " + command + b"\r\n")
         return tag
+
+    def send_ahead(self, command: bytes, told: Callable[[Tagged], None]) -> None:
+        """Sends a command whose answer nobody waits for: `told` gets it when whatever is read next comes past it. Costs no round trip."""
+        self._told[self.send(command)] = told
 
     def send_with_literals(self, parts: Sequence[tuple[bytes, bytes | None]], *, non_synchronising: bool) -> bytes:
         """Sends one command whose parts may each be followed by a literal that their last word `{n}` announces. Waits for the server's
@@ -159,7 +164,7 @@ class Channel:
     def run(self, command: bytes, phase: str = "any") -> Answer:
         """Sends, waits, returns the answer if it is OK; else raises what `refusal` says."""
         self.must_be_free()
-        started = time.monotonic()
+        started = None if self._answers else time.monotonic()  # the answer of something sent before would look too quick
         return self.expect_ok(self.finish(self.send(command), started=started), phase)
 
     def expect_ok(self, answer: Answer, phase: str) -> Answer:
@@ -236,8 +241,13 @@ class Channel:
         if self._answers.get(tag, self) is not None:
             raise self.misbehaved("an answer to a command that was not sent")
         tagged = Tagged(tag, match[2].upper(), StatusText.of(match[3] or b""))
-        self._answers[tag] = tagged
         self._notice(tagged.text.text)
+        told = self._told.pop(tag, None)
+        if told is None:
+            self._answers[tag] = tagged
+        else:
+            del self._answers[tag]
+            told(tagged)
         return tagged
 
     def _untagged(self, line: bytes) -> Untagged:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from engine.imap.channel import Untagged
+from engine.errors import ProtocolError
+from engine.imap.channel import Answer, Untagged
 from engine.wire import utf7
-from engine.wire.decoder import Value, number, pairs
+from engine.wire.decoder import StatusText, Value, decode, number, pairs
 from engine.wire.encoder import wire_name
 
 
@@ -31,23 +32,38 @@ class RemoteFolder:
 
 @dataclass(frozen=True)
 class FolderStatus:
-    """`size` in octets where the server tells it (STATUS=SIZE, RFC 8438)."""
+    """`size` in octets where the server tells it (STATUS=SIZE, RFC 8438). `uidnext` 0: not told (NetEase). `highestmodseq` 0: not told, or
+    the server keeps none for this folder (CONDSTORE, RFC 7162 §3.1.7)."""
 
     messages: int
-    uidnext: int | None
+    uidnext: int
     uidvalidity: int
     size: int | None = None
+    highestmodseq: int = 0
 
 
 @dataclass(frozen=True)
 class Selected:
-    """`permanent_flags` None: not known. An EXAMINE's empty list says only that the folder is open read-only (RFC 3501 §7.1)."""
+    """`permanent_flags` None: not known. An EXAMINE's empty list says only that the folder is open read-only (RFC 3501 §7.1).
+    `highestmodseq` 0: not told, or NOMODSEQ (RFC 7162 §3.1.2.2)."""
 
     messages: int
     uidnext: int | None
     uidvalidity: int
     permanent_flags: tuple[str, ...] | None
     read_only: bool
+    highestmodseq: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a mailbox looks like from outside: `prefix` that every personal folder bears (wire name), hierarchy `separator`, `folders` in
+    the server's order, `statuses` by wire name of those that can be selected and whose STATUS was not refused."""
+
+    prefix: str
+    separator: str | None
+    folders: list[RemoteFolder]
+    statuses: dict[str, FolderStatus]
 
 
 @dataclass(frozen=True)
@@ -106,8 +122,50 @@ def status(response: Untagged) -> tuple[str, FolderStatus] | None:
     messages = number(told.get(b"MESSAGES"))
     if messages is None:
         return None
-    uidnext = number(told.get(b"UIDNEXT")) or None  # 0 and absent: the server does not tell
-    return wire_name(values[0]), FolderStatus(messages, uidnext, number(told.get(b"UIDVALIDITY")) or 0, number(told.get(b"SIZE")))
+    return wire_name(values[0]), FolderStatus(
+        messages, number(told.get(b"UIDNEXT")) or 0, number(told.get(b"UIDVALIDITY")) or 0, number(told.get(b"SIZE")),
+        number(told.get(b"HIGHESTMODSEQ")) or 0)
+
+
+def statuses(answer: Answer) -> dict[str, FolderStatus]:
+    """Every STATUS response of an answer by the folder's name, INBOX under that name however the server spells it."""
+    told = dict(one for response in answer.of_kind(b"STATUS") if (one := status(response)) is not None)
+    for name in [name for name in told if name.upper() == "INBOX" and name != "INBOX"]:
+        told.setdefault("INBOX", told[name])
+    return told
+
+
+def selected(answer: Answer) -> Selected | None:
+    """What an EXAMINE's answer tells (RFC 3501 §7.1, RFC 7162 §3.1.2). `uidvalidity` 0: not told. None: it holds something unreadable."""
+    messages = 0
+    codes: dict[bytes, bytes] = {}
+    for response in answer.untagged:
+        if response.kind == b"EXISTS":
+            messages = response.number or 0
+        elif response.kind == b"OK":
+            code = StatusText.of(response.parts[0])
+            codes[code.code] = code.arguments
+    codes[answer.tagged.text.code] = answer.tagged.text.arguments
+    told = {code: number(codes[code].strip()) for code in (b"UIDVALIDITY", b"UIDNEXT") if codes.get(code)}
+    if None in told.values():
+        return None
+    try:
+        listed = decode([codes[b"PERMANENTFLAGS"]])[0] if codes.get(b"PERMANENTFLAGS") else None
+    except (ProtocolError, IndexError):
+        return None
+    flags = tuple(str(flag, "latin-1") for flag in listed if isinstance(flag, bytes)) if isinstance(listed, list) and listed else None
+    return Selected(messages, told.get(b"UIDNEXT") or None, told.get(b"UIDVALIDITY") or 0, flags, True,
+                    number(codes.get(b"HIGHESTMODSEQ")) or 0)
+
+
+
+def first_separator(answer: Answer) -> str | None:
+    """The hierarchy separator that `LIST "" ""` tells (RFC 3501 §6.3.8)."""
+    for response in answer.of_kind(b"LIST"):
+        values = response.values()
+        if len(values) > 1 and isinstance(values[1], bytes) and values[1]:
+            return values[1].decode("latin-1")
+    return None
 
 
 def personal_namespace(response: Untagged) -> tuple[str, str | None] | None:

@@ -1,5 +1,7 @@
 """From an account to a logged-in connection: name, connect, TLS, greeting, capabilities, LOGIN exactly once, ID.
 
+Round trips: what the greeting and LOGIN's OK tell of capabilities is not asked for (RFC 3501 §7.1); ID goes out with what follows.
+
 Must not: send anything to a server that greets with PREAUTH or BYE (GHSA-jvxv-vphc-73rg); send a credential before TLS where the
 endpoint demands it; try a login twice (providers count wrong ones: facts, providers §4); use SASL-IR or ENABLE with the Coremail
 family (facts, engine §5.2); let a secret into an exception, also when the server echoes it.
@@ -14,8 +16,7 @@ from collections.abc import Callable
 from engine.causes import Cause, Side, at_destination
 from engine.endpoint import Account, Route, Security
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
-from engine.imap.channel import Answer, Channel, Timeouts
-from engine.imap.client import Client
+from engine.imap.channel import Answer, Channel, Tagged, Timeouts
 from engine.net import tls
 from engine.net.dial import dial, pacing_key
 from engine.net.stream import Stream
@@ -25,7 +26,7 @@ from engine.providers.detect import by_greeting
 from engine.providers.rules import Transport
 from engine.report import Step, StepState
 from engine.wire import encoder
-from engine.wire.decoder import LINE_CAP, split_untagged
+from engine.wire.decoder import LINE_CAP, StatusText, split_untagged
 
 OUR_ID = {"name": "Banjia", "version": "0.1", "vendor": "Banjia"}  # an honest name works at NetEase (facts, engine §5.2)
 COREMAIL = "coremail"
@@ -35,7 +36,7 @@ OnStep = Callable[[Step, StepState], None]
 
 
 class Opening:
-    """One attempt. `open()` leaves `channel`, `client`, `greeting` and `capabilities` for the session."""
+    """One attempt. `open()` leaves `channel`, `greeting` and `capabilities` for the session."""
 
     def __init__(self, account: Account, route: Route, side: Side, on_step: OnStep | None, timeouts: Timeouts) -> None:
         self.account = account
@@ -46,7 +47,6 @@ class Opening:
         self.greeting = ""
         self.capabilities: frozenset[str] = frozenset()
         self.channel: Channel
-        self.client: Client
         self._on_step = on_step
         self._step: Step | None = None
         self._stream: Stream | None = None
@@ -58,7 +58,6 @@ class Opening:
             self._connect()
             self._secure()
             self._log_in()
-            self._identify()
             self._end(StepState.OK)
         except EngineError as error:
             self._end(StepState.FAILED)
@@ -117,7 +116,6 @@ class Opening:
                          account=pacing_key(self.account), on_resolved=lambda: self._begin(Step.CONNECT))
         self._stream = Stream(transport, side=self.side, idle=self.timeouts.idle)
         self.channel = Channel(self._stream, side=self.side, timeouts=self.timeouts)
-        self.client = Client(self.channel)
 
     def _secure(self) -> None:
         security = self.endpoint.security
@@ -136,7 +134,7 @@ class Opening:
             self._greet()
             return
         self._greet()
-        self.capabilities = self.client.capability_set()
+        self._need_capabilities()
         if "STARTTLS" not in self.capabilities:
             raise Refused(Cause.TLS, detail="the server offers no encryption (STARTTLS), and we do not go on without")
         answer = self.channel.finish(self.channel.send(b"STARTTLS"), seconds=self.timeouts.connect)
@@ -144,7 +142,7 @@ class Opening:
             raise Refused(Cause.TLS, server_text=decode_reply(answer.tagged.text.text), detail="the server refused STARTTLS")
         stream.limit(self.timeouts.connect)
         tls.upgrade(stream, self.endpoint)
-        self.client.forget_capabilities()
+        self.capabilities = frozenset()
         self._begin(Step.LOGIN)
 
     def _greet(self) -> None:
@@ -173,7 +171,7 @@ class Opening:
             if bye.cause in (Cause.THROTTLED, Cause.TOO_MANY_CONNECTIONS, Cause.DESTINATION_BUSY) and bye.retry_after is not None:
                 raise Throttled(bye.cause, server_text=bye.server_text, causes=bye.causes, retry_after=bye.retry_after)
             raise bye
-        self.client.volunteered(text)
+        self.capabilities = _in_code(text)
 
     def _recognise(self) -> None:
         """Family and provider steer quirks and reply rules. The greeting knows better than the host's name, since private Coremail
@@ -187,7 +185,7 @@ class Opening:
 
     def _log_in(self) -> None:
         channel = self.channel
-        self.capabilities = self.client.capability_set()
+        self._need_capabilities()
         channel.phase = "auth"
         if "LOGINDISABLED" not in self.capabilities:
             answer = self._login()
@@ -198,12 +196,20 @@ class Opening:
         else:
             cause = Cause.TLS if self.endpoint.security is Security.PLAIN else Cause.X_CLIENT
             raise Refused(cause, detail="the server offers no way to log in with a password (LOGINDISABLED)")
-        self.client.forget_capabilities()
-        self.client.remember(answer)
         channel.expect_ok(answer, "auth")
         channel.phase = "any"
-        self.client.logged_in()
-        self.capabilities = self.client.capability_set()
+        before, self.capabilities = self.capabilities, _in_answer(answer)
+        early = channel.family == COREMAIL or "ID" in (self.capabilities or before)
+        if early:
+            self._identify()
+        self._need_capabilities()
+        if not early and "ID" in self.capabilities:
+            self._identify()
+
+    def _need_capabilities(self) -> None:
+        """Asks for what the server has not volunteered."""
+        if not self.capabilities:
+            self.capabilities = _in_answer(self.channel.run(b"CAPABILITY"))
 
     def _login(self) -> Answer:
         """Both arguments quoted (Tencent wants that), or as literals where they hold more than ASCII."""
@@ -227,9 +233,35 @@ class Opening:
         return channel.finish(tag, seconds=self.timeouts.login)
 
     def _identify(self) -> None:
-        """ID before any SELECT for the Coremail family (facts: N01) and wherever it is offered. A refusal of ID refuses nothing else."""
-        if "ID" not in self.capabilities and self.channel.family != COREMAIL:
-            return
-        started = time.monotonic()
-        answer = self.channel.finish(self.channel.send(b"ID " + encoder.id_list(OUR_ID)), started=started)
-        self.channel.id_sent = answer.tagged.status == b"OK"
+        """ID before any SELECT for the Coremail family (facts: N01) and wherever it is offered. A refusal of ID refuses nothing else, and
+        nobody waits for the answer: commands are executed in order (RFC 3501 §5.5), so what follows finds us named."""
+        channel, sent = self.channel, time.monotonic()
+
+        def told(tagged: Tagged) -> None:
+            channel.id_sent = tagged.status == b"OK"
+            channel.rtt = min(channel.rtt, time.monotonic() - sent)  # or less, when it lay there for a while
+
+        channel.send_ahead(b"ID " + encoder.id_list(OUR_ID), told)
+
+
+def _words(text: bytes) -> frozenset[str]:
+    return frozenset(word.decode("ascii", "replace") for word in text.upper().split())
+
+
+def _in_code(text: bytes) -> frozenset[str]:
+    """The capabilities that a status text volunteers (`[CAPABILITY …]`, RFC 3501 §7.1), upper case; empty when it does not."""
+    status = StatusText.of(text)
+    return _words(status.arguments) if status.code == b"CAPABILITY" else frozenset()
+
+
+def _in_answer(answer: Answer) -> frozenset[str]:
+    """The last list of capabilities that an answer holds, in whichever form."""
+    found = _in_code(answer.tagged.text.text)
+    for response in reversed(answer.untagged):
+        if found:
+            break
+        if response.kind == b"CAPABILITY":
+            found = _words(response.parts[0])
+        elif response.kind == b"OK":
+            found = _in_code(response.parts[0])
+    return found

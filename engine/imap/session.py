@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from engine.causes import Cause, Side, at_destination
 from engine.endpoint import Account, Route
 from engine.errors import EngineError, Refused, Throttled
 from engine.imap import folders
 from engine.imap.channel import Answer, Channel, Timeouts
-from engine.imap.client import Client
-from engine.imap.folders import FolderStatus, Quota, RemoteFolder, Selected
+from engine.imap.folders import FolderStatus, Quota, RemoteFolder, Selected, Survey
 from engine.imap.opening import OnStep, Opening
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.provider import Limits, Quirk
 from engine.wire import encoder
 
-__all__ = ["FolderStatus", "Quota", "RemoteFolder", "Selected", "Session", "Timeouts"]
+if TYPE_CHECKING:
+    from engine.imap.client import Client
 
+__all__ = ["FolderStatus", "Quota", "RemoteFolder", "Selected", "Session", "Survey", "Timeouts"]
+
+FAREWELL = 5.0           # seconds for LOGOUT
 _STATUS_AT_ONCE = 100  # STATUS commands sent before their answers are read
 _DEFAULT_TIMEOUTS = Timeouts()
 
@@ -32,15 +38,15 @@ class Session:
     """Made by `Session.open`. `capabilities` are upper case; `append_limit` in octets (RFC 7889), None: not told; `family` is the kind
     of server that its greeting shows (catalogue: coremail, tencent, …)."""
 
-    def __init__(self, channel: Channel, client: Client, *, greeting: str, capabilities: frozenset[str]) -> None:
+    def __init__(self, channel: Channel, *, greeting: str, capabilities: frozenset[str]) -> None:
         self.channel = channel
         self.side = channel.side
         self.greeting = greeting
         self.capabilities = capabilities
         self.family = channel.family
         self.provider = channel.provider
-        self._client = client
         self._selected: str | None = None
+        self._leaving: bytes | None = None  # tag of LOGOUT
         self._written_to = False  # the selected folder is open for writing
         limits = [word[12:] for word in capabilities if word.startswith("APPENDLIMIT=")]
         self.append_limit = int(limits[0]) if limits and limits[0].isdigit() and len(limits[0]) < 20 else None
@@ -52,7 +58,7 @@ class Session:
         Raises Refused, Throttled, ConnectionBroken, ProtocolError, or EngineError(ADDRESS_REFUSED); nothing stays open then."""
         opening = Opening(account, route, side, on_step, timeouts)
         opening.open()
-        return cls(opening.channel, opening.client, greeting=opening.greeting, capabilities=opening.capabilities)
+        return cls(opening.channel, greeting=opening.greeting, capabilities=opening.capabilities)
 
     @property
     def rtt(self) -> float:
@@ -78,6 +84,12 @@ class Session:
 
     # -- folders ---------------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _client(self) -> Client:
+        from engine.imap.client import Client  # IMAPClient's import costs more than a session; a rerun makes no folder
+
+        return Client(self.channel)
+
     def _mailbox(self, name: str) -> bytes:
         try:
             return encoder.mailbox(name)
@@ -95,35 +107,89 @@ class Session:
                 error.cause, error.causes = Cause.X_FOLDER, (Cause.X_FOLDER, *error.causes)
             raise
 
+    def survey(self) -> Survey:
+        """Namespace, folders and counts in one flight of commands; a second one for the counts where LIST does not bring them (RFC 5819).
+        A folder whose STATUS is refused is left out of `statuses`. Raises Throttled when the server asks to wait."""
+        channel = self.channel
+        channel.must_be_free()
+        place = channel.send(self._ask_place())
+        extended = self._returns(status=True)
+        listing = channel.send(b'LIST "" "*"' + extended)
+        roles = channel.send(b'XLIST "" "*"') if self._needs_xlist else None
+        answers = [channel.finish(tag) for tag in (place, listing, roles) if tag is not None]
+        prefix, separator = self._place_in(answers[0])
+        if answers[1].tagged.status != b"OK" and extended:
+            # Offered and not kept: the plain form, as for a server that offers nothing.
+            refused = channel.refusal(answers[1].tagged, "select")
+            if isinstance(refused, Throttled):
+                raise refused
+            self.capabilities -= {"LIST-STATUS", "LIST-EXTENDED", "CONDSTORE", "QRESYNC"}
+            found, statuses = self.list_folders(), {}
+        else:
+            channel.expect_ok(answers[1], "select")
+            found = folders.merged([r for answer in answers[1:] for r in answer.of_kind(b"LIST", b"XLIST")])
+            statuses = folders.statuses(answers[1])
+        if prefix is None:
+            prefix, separator = self.namespace_prefix()
+        names = [folder.name for folder in found if folder.selectable]
+        told = {name: statuses[name] for name in names if name in statuses}
+        return Survey(prefix, separator, found, told | self._each_status([name for name in names if name not in told]))
+
     def namespace_prefix(self) -> tuple[str, str | None]:
         """(prefix that every personal folder bears, as wire name; hierarchy separator)."""
-        if "NAMESPACE" in self.capabilities:
-            for response in self.channel.run(b"NAMESPACE").of_kind(b"NAMESPACE"):
-                found = folders.personal_namespace(response)
-                if found is not None:
-                    return found
-        for response in self.channel.run(b'LIST "" ""').of_kind(b"LIST"):
-            values = response.values()
-            if len(values) > 1 and isinstance(values[1], bytes) and values[1]:
-                return "", values[1].decode("latin-1")
-        return "", None
+        prefix, separator = self._place_in(self.channel.run(self._ask_place()))
+        if prefix is None:
+            prefix, separator = "", folders.first_separator(self.channel.run(b'LIST "" ""'))
+        return prefix, separator
+
+    def _ask_place(self) -> bytes:
+        return b"NAMESPACE" if "NAMESPACE" in self.capabilities else b'LIST "" ""'
+
+    def _place_in(self, answer: Answer) -> tuple[str | None, str | None]:
+        """Prefix None: NAMESPACE was refused, or told none."""
+        if "NAMESPACE" not in self.capabilities:
+            self.channel.expect_ok(answer, "any")
+            return "", folders.first_separator(answer)
+        for response in answer.of_kind(b"NAMESPACE"):
+            found = folders.personal_namespace(response)
+            if found is not None:
+                return found
+        return None, None
+
+    def _returns(self, *, status: bool) -> bytes:
+        """The RETURN options of LIST (RFC 5258 §3.2, RFC 6154 §2, RFC 5819) that this server knows."""
+        options = []
+        if {"SPECIAL-USE", "LIST-EXTENDED"} <= self.capabilities:
+            options.append(b"SPECIAL-USE")
+        if status and "LIST-STATUS" in self.capabilities:
+            options.append(b"STATUS " + self._status_items())
+        return b" RETURN (%s)" % b" ".join(options) if options else b""
+
+    @property
+    def _needs_xlist(self) -> bool:
+        """Tencent's LIST shows no roles; its XLIST does (facts, engine §5.0). The set of folders stays LIST's and XLIST's together."""
+        return "XLIST" in self.capabilities and "SPECIAL-USE" not in self.capabilities
 
     def list_folders(self) -> list[RemoteFolder]:
         """Every folder, once, in the server's order, with roles from SPECIAL-USE (RFC 6154) or XLIST where the server has them."""
-        command = b'LIST "" "*"'
-        if "SPECIAL-USE" in self.capabilities and "LIST-EXTENDED" in self.capabilities:
-            command += b" RETURN (SPECIAL-USE)"
-        answer = self.channel.run(command, "select")
-        responses = answer.of_kind(b"LIST")
-        if "XLIST" in self.capabilities and "SPECIAL-USE" not in self.capabilities:
-            # Tencent's LIST shows no roles; its XLIST does (facts, engine §5.0). The set of folders stays LIST's and XLIST's together.
+        responses = self.channel.run(b'LIST "" "*"' + self._returns(status=False), "select").of_kind(b"LIST")
+        if self._needs_xlist:
             with contextlib.suppress(Refused):
                 responses += self.channel.run(b'XLIST "" "*"', "select").of_kind(b"XLIST")
         return folders.merged(responses)
 
     def _status_items(self) -> bytes:
-        size = not self.capabilities.isdisjoint(("STATUS=SIZE", "IMAP4REV2"))
-        return b"(MESSAGES UIDNEXT UIDVALIDITY SIZE)" if size else b"(MESSAGES UIDNEXT UIDVALIDITY)"
+        items = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY"]
+        if not self.capabilities.isdisjoint(("STATUS=SIZE", "IMAP4REV2")):
+            items.append(b"SIZE")
+        if self.has_modseq:
+            items.append(b"HIGHESTMODSEQ")
+        return b"(%s)" % b" ".join(items)
+
+    @property
+    def has_modseq(self) -> bool:
+        """Whether the server counts changes of flags (RFC 7162; QRESYNC implies it). STATUS and FETCH ask for it themselves: no ENABLE."""
+        return not self.capabilities.isdisjoint(("CONDSTORE", "QRESYNC"))
 
     def status(self, name: str) -> FolderStatus:
         """Raises Refused when the server does not know the folder, or says OK and nothing about it."""
@@ -149,14 +215,14 @@ class Session:
         wanted = list(dict.fromkeys(names))
         found: dict[str, FolderStatus] = {}
         if "LIST-STATUS" in self.capabilities and len(wanted) > 2:
-            answer = self.channel.run(b'LIST "" "*" RETURN (STATUS %s)' % self._status_items(), "select")
-            told = dict(one for response in answer.of_kind(b"STATUS") if (one := folders.status(response)) is not None)
-            if "Inbox" in told or "inbox" in told:
-                told.setdefault("INBOX", told.get("Inbox") or told["inbox"])
+            told = folders.statuses(self.channel.run(b'LIST "" "*" RETURN (STATUS %s)' % self._status_items(), "select"))
             found = {name: told[name] for name in wanted if name in told}
-        missing = [name for name in wanted if name not in found]
-        for at in range(0, len(missing), _STATUS_AT_ONCE):
-            found.update(self._pipelined_statuses(missing[at : at + _STATUS_AT_ONCE]))
+        return found | self._each_status([name for name in wanted if name not in found])
+
+    def _each_status(self, names: Sequence[str]) -> dict[str, FolderStatus]:
+        found: dict[str, FolderStatus] = {}
+        for at in range(0, len(names), _STATUS_AT_ONCE):
+            found.update(self._pipelined_statuses(names[at : at + _STATUS_AT_ONCE]))
         return found
 
     def _pipelined_statuses(self, names: Sequence[str]) -> dict[str, FolderStatus]:
@@ -179,22 +245,36 @@ class Session:
 
     def examine(self, name: str) -> Selected:
         """Opens a folder read-only. Nothing in it changes, \\Recent neither (RFC 3501 §6.3.2)."""
-        self._mailbox(name)
+        command = b"EXAMINE " + self._mailbox(name)
         self._selected, self._written_to = None, False
-        try:
-            with self._about_a_folder():
-                told = self._client.select_folder(name, readonly=True)
-            messages = int(told.get(b"EXISTS", 0))
-            uidvalidity = int(told.get(b"UIDVALIDITY", 0))
-            uidnext = int(told[b"UIDNEXT"]) if told.get(b"UIDNEXT") else None
-            flags = told.get(b"PERMANENTFLAGS")
-            permanent = tuple(str(flag, "latin-1") for flag in flags) if flags else None
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise self.channel.misbehaved("EXAMINE was answered with something unreadable") from None
+        with self._about_a_folder():
+            answer = self.channel.run(command, "select")
+        selected = folders.selected(answer)
+        if selected is None:
+            raise self.channel.misbehaved("EXAMINE was answered with something unreadable")
         self._selected = name
-        if not uidvalidity:
-            uidvalidity = self.status(name).uidvalidity
-        return Selected(messages, uidnext, uidvalidity, permanent, True)
+        if not selected.uidvalidity:
+            selected = replace(selected, uidvalidity=self.status(name).uidvalidity)
+        return selected
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[None]:
+        """A destination's folder open for writing (SELECT), and unselected at the end; nothing is expunged by that."""
+        assert self.side is Side.DESTINATION, "a source is never written to"
+        command = b"SELECT " + self._mailbox(name)
+        self._selected, self._written_to = None, False
+        with self._about_a_folder():
+            self.channel.run(command, "select")
+        self._selected, self._written_to = name, True
+        try:
+            yield
+        finally:
+            if not self.channel.stream.closed:
+                self.unselect()
+
+    def now_examined(self, name: str | None) -> None:
+        """For look.py, which sends its own EXAMINEs: this is the folder that the last of them left open."""
+        self._selected, self._written_to = name, False
 
     def create(self, name: str) -> None:
         """Success too when the folder is there already, whatever words the server has for it."""
@@ -236,38 +316,41 @@ class Session:
         if self._selected is None:
             return
         if "UNSELECT" in self.capabilities:
-            self._client.unselect_folder()
-        elif self._written_to:
-            self.examine(self._selected)
-            self._client.close_folder()
+            self.channel.run(b"UNSELECT")
         else:
-            self._client.close_folder()
+            if self._written_to:
+                self.examine(self._selected)
+            self.channel.run(b"CLOSE")
         self._selected, self._written_to = None, False
 
     def uid_expunge(self, name: str, uids: Sequence[int]) -> None:
         """Removes exactly these messages of a destination folder (UIDPLUS, RFC 4315 §2.1): our own surplus copies, nothing else."""
         assert self.side is Side.DESTINATION, "nothing is ever removed at a source"
         assert "UIDPLUS" in self.capabilities, "without UIDPLUS an EXPUNGE would take more than these"
-        self._selected, self._written_to = name, True
-        self.channel.run(b"SELECT " + self._mailbox(name), "select")
-        try:
+        with self.opened(name):
             for uid_set in encoder.uid_sets(uids, self.command_bytes):
                 self.channel.run(b"UID STORE %s +FLAGS.SILENT (\\Deleted)" % uid_set)
                 self.channel.run(b"UID EXPUNGE " + uid_set)
-        finally:
-            if not self.channel.stream.closed:
-                self.unselect()
 
     @property
     def command_bytes(self) -> int:
         """Longest UID set that is sent in one command."""
         return min(8000, self.limits.command_bytes or 8000) - 120
 
+    def say_goodbye(self) -> None:
+        """Sends LOGOUT and does not wait: two sessions that end take one round trip so. `logout` follows. Never raises."""
+        channel = self.channel
+        if self._leaving is None and channel.owner is None and not channel.stream.closed:
+            channel.leaving = True
+            with contextlib.suppress(EngineError):
+                self._leaving = channel.send(b"LOGOUT")
+
     def logout(self) -> None:
         """A short farewell; never raises."""
-        if self.channel.owner is None and not self.channel.stream.closed:
+        self.say_goodbye()
+        if self._leaving is not None and not self.channel.stream.closed:
             with contextlib.suppress(EngineError):
-                self._client.logout()
+                self.channel.finish(self._leaving, seconds=FAREWELL)
         self.close()
 
     def close(self) -> None:

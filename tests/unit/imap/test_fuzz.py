@@ -11,7 +11,6 @@ from engine.causes import Side
 from engine.errors import EngineError
 from engine.imap.append import Appender, Outgoing
 from engine.imap.channel import Channel, Timeouts
-from engine.imap.client import Client
 from engine.imap.fetch import fetch_bodies, fetch_headers, fetch_metadata, fetch_uids
 from engine.imap.session import Session
 from engine.net.stream import Stream
@@ -24,6 +23,7 @@ VERBS: list[Callable[[Session], object]] = [
     lambda s: [b.read() for b in fetch_bodies(s, [[1, 2], [3]], largest=1000)], lambda s: list(fetch_headers(s, [1, 2])),
     lambda s: [list(b.chunks(3)) for b in fetch_bodies(s, [[1]], largest=1000)],
     lambda s: Appender(s).wait(Appender(s).send("a", [Outgoing(1, (), "", 3, b"abc"), Outgoing(2, ("x]",), "", 1, b"z")])),
+    Session.survey,
 ]
 WORDS = [
     b"* ", b"OK", b"NO", b"BAD", b"BYE", b"+ ", TAG, b" ", b"\r\n", b"\r\n", b"(", b")", b'"', b"{3}\r\nabc", b"{1500000000}\r\n",
@@ -41,10 +41,10 @@ def session_over(octets: bytes) -> tuple[Session, socket.socket]:
     channel = Channel(Stream(ours, idle=2), side=Side.SOURCE, timeouts=Timeouts(command=2, idle=2))
     theirs.sendall(octets.replace(TAG, channel._prefix + b"1"))
     theirs.shutdown(socket.SHUT_WR)
-    client = Client(channel)
-    client.logged_in()
+
+
     offered = frozenset({"IMAP4REV1", "NAMESPACE", "QUOTA", "LITERAL+", "MULTIAPPEND", "UIDPLUS", "XLIST"})
-    return Session(channel, client, greeting="", capabilities=offered), theirs
+    return Session(channel, greeting="", capabilities=offered), theirs
 
 
 def survive(verb: Callable[[Session], object], octets: bytes) -> None:

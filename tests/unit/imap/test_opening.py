@@ -146,8 +146,9 @@ def test_coremail_advertises_the_initial_response_and_does_not_get_it() -> None:
         peer.send(b"+ \r\n")
         assert peer.line() == token
         peer.send(tag + b" OK in\r\n")
-        peer.answer(b"CAPABILITY", b"CAPABILITY IMAP4rev1 ENABLE")
-        peer.answer(b"ID (", b"ID NIL")
+        named = peer.expect(b"ID (")  # goes out with what follows
+        asked = peer.expect(b"CAPABILITY")
+        peer.send(b"* ID NIL\r\n" + named + b" OK\r\n* CAPABILITY IMAP4rev1 ENABLE\r\n" + asked + b" OK\r\n")
 
     with Scripted(talk) as server, server.session() as session:
         assert session.family == "coremail"
@@ -184,6 +185,49 @@ def test_a_refused_id_is_no_reason_to_give_up() -> None:
     with Scripted(talk) as server:
         session = server.open(secret="ascii only")
         assert "ID" in session.capabilities
+        session.close()
+
+
+def test_what_the_server_volunteers_is_not_asked_and_id_costs_no_round_trip() -> None:
+    """Given a greeting and a LOGIN that tell the capabilities, then LOGIN is the only answer that is waited for."""
+    def talk(peer: Peer) -> None:
+        peer.send(b"* OK [CAPABILITY IMAP4rev1 ID] ready\r\n")
+        tag = peer.expect(b"LOGIN")
+        peer.send(tag + b" OK [CAPABILITY IMAP4rev1 ID UIDPLUS] in\r\n")
+        tags = [peer.expect(start) for start in (b"ID (", b'LIST "" ""', b'LIST "" "*"')]  # all there before the first is answered
+        peer.send(b"* ID NIL\r\n" + b"".join(tag + b" OK\r\n" for tag in tags))
+
+    with Scripted(talk) as server:
+        session = server.open(secret="ascii only")
+        assert session.capabilities == {"IMAP4REV1", "ID", "UIDPLUS"}
+        assert session.survey().folders == []
+        assert session.channel.id_sent
+        session.close()
+    assert b"CAPABILITY" not in server.heard
+
+
+def test_a_server_that_volunteers_nothing_is_asked_before_and_after_the_login() -> None:
+    with ProviderSimulator("aliqiye") as server:
+        session = Session.open(server.login_for(), LOOPBACK, side=Side.SOURCE, timeouts=QUICK)
+        session.noop()
+        session.close()
+        assert [command.verb for command in server.commands] == ["CAPABILITY", "LOGIN", "ID", "CAPABILITY", "NOOP"]
+        assert session.channel.id_sent
+
+
+@pytest.mark.parametrize("status", [b"NO not for you", b"BAD what"])
+def test_a_server_that_still_asks_for_id_is_understood_by_whether_it_took_ours(status: bytes) -> None:
+    """A refused ID leaves `id_sent` false, so that NetEase's "Unsafe Login" keeps its first meaning (facts: N01)."""
+    def talk(peer: Peer) -> None:
+        peer.send(b"* OK [CAPABILITY IMAP4rev1 ID] ready\r\n")
+        peer.send(peer.expect(b"LOGIN") + b" OK [CAPABILITY IMAP4rev1 ID] in\r\n")
+        peer.answer(b"ID", status=status)
+        peer.answer(b"NOOP")
+
+    with Scripted(talk) as server:
+        session = server.open(secret="ascii only")
+        session.noop()
+        assert not session.channel.id_sent
         session.close()
 
 
