@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     copy = commands.add_parser("copy", help="move everything that is not there yet", epilog=_EPILOG,
                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    verify = commands.add_parser("verify", help="read both sides and compare every byte", epilog=_EPILOG,
+    verify = commands.add_parser("verify", help="read both sides and compare", epilog=_EPILOG,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     for command, run in ((copy, _copy), (verify, _verify)):
         command.add_argument("source", metavar="SOURCE")
@@ -87,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
     copy.add_argument("--ledger", type=Path, metavar="FILE", help="where the place is kept (default: in the user's state directory)")
     copy.add_argument("--retry-set-aside", action="store_true", help="try messages again that an earlier run set aside")
+    depth = verify.add_mutually_exclusive_group()
+    depth.add_argument("--quick", action="store_true", help="compare UIDs, sizes, flags and dates; no octets are read")
+    depth.add_argument("--full", action="store_true", help="compare every octet, too (default)")
+    verify.add_argument("--ledger", type=Path, metavar="FILE", help="compare pair by pair what it says was moved (default: copy's, if any)")
     for command in (check, copy, verify):
         command.add_argument("--source-password-file", type=Path, metavar="FILE", help="the old mailbox's secret, one line")
         command.add_argument("--ca-file", type=Path, metavar="FILE", help="trust these certificates instead of the system's")
@@ -250,12 +254,23 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from engine.verify import verify_mailboxes
+    from engine.verify import VerifyMode, verify_mailboxes
 
     source, destination = _account(args, Side.SOURCE), _account(args, Side.DESTINATION)
     source_route, destination_route = _routes(args)
-    report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
-                              connections=args.connections)
+    pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
+    path = _ledger_path(args, pair)
+    if args.ledger is not None and not path.exists():
+        raise Usage(f"--ledger {path}: there is no such file")
+    ledger = SqliteLedger(path, pair) if path.exists() else None
+    try:
+        with Bar(sys.stderr.isatty()) as bar:
+            report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
+                                      connections=args.connections, progress=bar, ledger=ledger,
+                                      mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL)
+    finally:
+        if ledger is not None:
+            ledger.close()
     if args.json:
         print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
     else:

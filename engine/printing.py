@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.progress import Progress, Silent
 from engine.providers.catalogue import provider
 from engine.redact import redact
-from engine.report import CheckResult, CopyReport, VerifyReport
+from engine.report import FINDINGS_OF_A_FOLDER, CheckResult, CopyReport, Finding, FolderVerdict, VerifyReport
 
 
 class Bar(Silent):
@@ -112,14 +112,42 @@ def print_copy(report: CopyReport) -> None:
 def print_verify(report: VerifyReport) -> None:
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
+        if report.detail:
+            print(report.detail)
         return
     for f in report.folders:
-        if f.missing or f.extra or f.altered_flags or f.altered_date:
-            print(f"! {f.folder}: {f.missing} missing, {f.extra} extra, {f.altered_flags} flags, {f.altered_date} dates")
+        counts = _differences(f)
+        if counts or f.note:
+            print(f"! {f.folder}: " + "; ".join(x for x in (counts, f.note) if x))
+        for one in f.findings:
+            print(f"    {one.kind.value}: {one.folder} {_of_finding(one)}")
+        if len(f.findings) == FINDINGS_OF_A_FOLDER:
+            print("    … more of this folder are counted and not listed")
     counted = f"{sum(f.source_messages for f in report.folders)} messages in {len(report.folders)} folders"
-    different = (f"not equal: {report.missing} missing, {report.extra} extra, {report.altered_flags} flags, "
-                 f"{report.altered_date} dates")
-    print(f"equal: {counted}" if report.equal else different)
+    print(f"equal: {counted}" if report.equal else f"not equal: {_differences(report)}; {counted}")
+    apart = ", ".join(f"{count} {words}" for count, words in (
+        (report.gone, "deleted at the source since"), (report.unclaimed, "at the destination that this move did not bring"),
+        (report.repaired, "changed as the ledger records")) if count)
+    if apart:
+        print(f"apart from that: {apart}")
+    if not report.octets_compared:
+        compared = "UIDs, sizes, flags and dates" if report.sizes_compared else "UIDs, flags and dates (a server only estimates sizes)"
+        words = "编号、大小、标记和日期" if report.sizes_compared else "编号、标记和日期（有一方的大小只是估计）"
+        print(f"快速核对：比较了{words}，没有读正文；正文被改而大小不变的看不出来，要 --full。")
+        print(f"quick: compared {compared}, no octets; a change that keeps the size is not seen, --full sees it.")
+
+
+def _differences(of: FolderVerdict | VerifyReport) -> str:
+    """The counts that are not zero, in words."""
+    return ", ".join(f"{count} {words}" for count, words in (
+        (of.missing, "missing"), (of.extra, "extra"), (of.altered, "altered"), (of.altered_flags, "flags"), (of.altered_date, "dates"),
+        (of.unaccounted, "unaccounted"), (of.unreadable, "unreadable"), (of.set_aside, "set aside")) if count)
+
+
+def _of_finding(one: Finding) -> str:
+    uids = " -> ".join(f"UID {uid}" if uid else "-" for uid in (one.source_uid, one.target_uid))
+    sizes = "/".join(str(size) for size in (one.source_size, one.target_size) if size is not None)
+    return f"{uids} ({sizes} octets)" + (f": {redact(one.words)}" if one.words else "")
 
 
 def _size(octets: int) -> str:

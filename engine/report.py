@@ -176,6 +176,9 @@ class CheckResult:
         return asdict(self)
 
 
+FINDINGS_OF_A_FOLDER = 100  # that are listed; all are counted
+
+
 class VerifyMode(StrEnum):
     QUICK = "quick"  # UIDs, sizes, flags, dates
     FULL = "full"    # every octet, flags, dates
@@ -206,7 +209,7 @@ class Finding:
 
 @dataclass
 class FolderVerdict:
-    """Of one destination folder and all that was moved into it. Counts are complete, `findings` is cut after the first hundred.
+    """Of one destination folder and all that was moved into it. Counts are complete, `findings` is cut at FINDINGS_OF_A_FOLDER.
     `missing` and `extra` include what is `unreadable`; `altered` are pairs whose octets differ."""
 
     folder: str
@@ -233,8 +236,8 @@ _ADDED_UP = ("missing", "extra", "altered", "altered_flags", "altered_date", "un
 
 @dataclass
 class VerifyReport:
-    """`equal` is true only if every message of every moved folder is at the destination, byte for byte (`octets_compared`; quick mode: as far
-    as UID, size, flags and date tell), once, with its flags and date, but for changes that the ledger records (`repaired`)."""
+    """`equal` is true only if every message of every moved folder is at the destination, once, byte for byte (quick mode: as far as
+    UID and size tell), with its flags and date, but for changes that the ledger records (`repaired`)."""
 
     equal: bool = False
     mode: VerifyMode = VerifyMode.FULL
