@@ -1,0 +1,83 @@
+"""What the report calls things: outcomes, rules, reasons, repairs, passes; in Chinese and English side by side.
+
+Must not: know a format. Always: a stored value that this version does not know is shown as it is, never hidden.
+"""
+from __future__ import annotations
+
+from engine.causes import Cause, Words, explain
+from engine.folders.mapping import explain_note
+from engine.folders.roles import names
+from engine.ledger import Outcome, Repair
+
+MOVED = Words("搬到了新邮箱", "Moved to the new mailbox")
+ALREADY_THERE = Words("新邮箱里本来就有", "Were already there")
+EXCLUDED = Words("按规则不搬", "Left out by rule")
+SET_ASIDE = Words("没搬成", "Set aside")
+VANISHED = Words("搬之前已从旧邮箱删掉", "Left the old mailbox before they were moved")
+GONE = Words("搬好以后又从旧邮箱删掉", "Moved, and deleted in the old mailbox since")
+REPAIRED = Words("改动后才收下", "Changed so that they were taken")
+FLAGS_UPDATED = Words("后来补上了新的标记", "Later changes of flags carried over")
+REMAINING = Words("还没有结果", "Not settled yet")
+UNDOING = Words("正在撤销", "Being undone")
+
+OUTCOMES = {Outcome.MOVED: MOVED, Outcome.ALREADY_THERE: ALREADY_THERE, Outcome.UNDOING: UNDOING}
+
+REPAIRS = {
+    Repair.KEYWORDS: Words("去掉了新邮箱不认的标签", "Labels that the new mailbox refuses were left off"),
+    Repair.DATE: Words("新邮箱不认收信时间，换成了邮件自己写的日期", "The date of receipt was refused; the message’s own date was used"),
+    Repair.LINE_ENDS: Words("把不规范的换行改成了标准换行，文字没有变", "Irregular line ends were made regular; the text is the same"),
+}
+
+# Of one message; the causes' own words speak of the mailbox.
+REASONS = {
+    Cause.X_ITEM: Words("旧邮箱没有给出完整内容", "The old mailbox did not give all of it"),
+    Cause.INCOMPLETE: Words("新邮箱里的和旧邮箱里的不完全一样", "The copy in the new mailbox is not quite the same"),
+    Cause.DESTINATION_REFUSED: Words("新邮箱不接收这一封", "The new mailbox refused it"),
+    Cause.DESTINATION_QUOTA: Words("新邮箱放不下", "The new mailbox has no room for it"),
+}
+
+PASS_OUTCOMES = {
+    "complete": Words("全部到齐", "All arrived"), "partial": Words("完成，有邮件没搬成", "Done, some set aside"),
+    "failed": Words("没有完成", "Failed"), "paused": Words("暂停", "Paused"), "": Words("进行中，或者中断了", "Under way, or broken off"),
+}
+
+
+def rule_words(rule: str) -> Words:
+    """Why a folder is left out."""
+    return names().rule_words.get(rule) or Words(rule, rule)
+
+
+def note_words(note: str | None) -> Words | None:
+    """How a folder's name was changed for the destination."""
+    return explain_note(note) if note else None
+
+
+def reason_words(reason: Cause, provider: str | None = None) -> Words:
+    """Why one message could not be moved."""
+    return REASONS.get(reason) or explain(reason, provider).title
+
+
+def repair_words(repair: Repair) -> Words:
+    return REPAIRS.get(repair) or Words(repair.value, repair.value)
+
+
+def pass_words(outcome: str) -> Words:
+    return PASS_OUTCOMES.get(outcome) or Words(outcome, outcome)
+
+
+def folder_words(wire: str, display: str) -> Words:
+    """As people call it: only INBOX is the same word at every server."""
+    return Words("收件箱", "Inbox") if wire.upper() == "INBOX" else Words(display or wire, display or wire)
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def size(octets: int) -> str:
+    """1024-based, as mail providers and phones count."""
+    value, units = float(octets), ["TB", "GB", "MB", "KB", "B"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1024
+        units.pop()
+    return f"{value:.0f} {units[-1]}" if units[-1] in ("B", "KB") or value >= 100 else f"{value:.1f} {units[-1]}"
