@@ -99,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--via-ca-file", type=Path, metavar="FILE", help="trust these for the relay (default: --ca-file)")
         command.add_argument("--allow-plaintext", action="store_true", help="allow imap+plain beyond this machine")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    from engine.cli_report import add_report, add_undo  # it needs what stands here
+
+    add_report(commands)
+    add_undo(commands)
     return parser
 
 
@@ -111,7 +115,7 @@ def _count(text: str) -> int:
 
 # -- what the arguments name ---------------------------------------------------------------------------------------------------
 
-def _account(args: argparse.Namespace, side: Side) -> Account:
+def account_of(args: argparse.Namespace, side: Side) -> Account:
     endpoint, login = parse_account_url(getattr(args, side.value))
     endpoint = replace(endpoint, ca_pem=_text_file(args.ca_file, "--ca-file"), provider=detect(login).provider if "@" in login else None)
     if endpoint.security is Security.PLAIN and not args.allow_plaintext and not _is_loopback(endpoint):
@@ -172,7 +176,7 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
     return replace(direct, relay=relay), direct
 
 
-def _ledger_path(args: argparse.Namespace, pair: str) -> Path:
+def ledger_path(args: argparse.Namespace, pair: str) -> Path:
     if args.ledger is not None:
         return Path(args.ledger)
     top = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "banjia"
@@ -188,7 +192,7 @@ def _ledger_path(args: argparse.Namespace, pair: str) -> Path:
 def _check(args: argparse.Namespace) -> int:
     from engine.check import check_account  # each command loads only its own part: a rerun is to be quick
 
-    account = _account(args, Side.SOURCE)
+    account = account_of(args, Side.SOURCE)
     route, _ = _routes(args)
     shown: Callable[[Step, StepState], None] | None = None
     if not args.json:
@@ -204,13 +208,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _copy(args: argparse.Namespace) -> int:
-    source, destination = _account(args, Side.SOURCE), _account(args, Side.DESTINATION)
+    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     routes = _routes(args)
     pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, lambda *_: stop.ask())
-    ledger = SqliteLedger(_ledger_path(args, pair), pair)
+    ledger = SqliteLedger(ledger_path(args, pair), pair)
     begun = time.monotonic()
     try:
         with Bar(sys.stderr.isatty()) as bar:
@@ -256,10 +260,10 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 def _verify(args: argparse.Namespace) -> int:
     from engine.verify import VerifyMode, verify_mailboxes
 
-    source, destination = _account(args, Side.SOURCE), _account(args, Side.DESTINATION)
+    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     source_route, destination_route = _routes(args)
     pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
-    path = _ledger_path(args, pair)
+    path = ledger_path(args, pair)
     if args.ledger is not None and not path.exists():
         raise Usage(f"--ledger {path}: there is no such file")
     ledger = SqliteLedger(path, pair) if path.exists() else None
