@@ -1,33 +1,61 @@
 """The source's half of a folder: lists what is there, reads the bodies of what is not accounted for, hands them over in order.
 
-Runs in its own thread so that reading and appending overlap. A message that cannot be read is tried twice more by itself and then
-handed over as Unreadable; one that is no longer there as Gone. Never writes the ledger, never sends anything but EXAMINE and
-UID FETCH … BODY.PEEK.
+Runs in its own thread so that reading and appending overlap; lists and bodies are asked for ahead, so that the line is never idle while
+there is something to ask. A message that cannot be read in its batch is asked for alone (by sequence number too), then in parts: at most
+three tries; then it is handed over as Unreadable, with the server's words. One that is no longer there is handed over as Gone.
+Never writes the ledger, never sends anything but EXAMINE, STATUS and (UID) FETCH … BODY.PEEK.
+Bounds: what was read and not yet taken is QUEUE_BYTES, a message under way and STREAM_BUFFER; of the folder only RANGE_MESSAGES × 3
+messages' metadata are held, and 4 octets a UID where UIDs are sparse.
 """
 from __future__ import annotations
 
+import contextlib
 import threading
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.causes import Cause
-from engine.errors import EngineError, MessageRefused, ProtocolError
+from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError
 from engine.imap.append import Outgoing
-from engine.imap.fetch import Body, Metadata, fetch_bodies, fetch_metadata, fetch_uids
+from engine.imap.fetch import Body, Metadata, fetch_uids
+from engine.imap.parts import AT_ONCE, fetch_in_parts
+from engine.imap.pipe import Ended, FetchPipe, Listing
 from engine.imap.session import Session
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
+from engine.transfer.complete import far_too_short, header_only
+from engine.transfer.lists import Lists
+from engine.transfer.matching import instant
 from engine.transfer.pace import obey
 from engine.transfer.queues import Abandoned, ByteQueue
-from engine.transfer.records import Accounted, Listed, listed
+from engine.transfer.records import Accounted, Listed
 
 RANGE_MESSAGES = 2000            # messages listed at a time
+FIRST_RANGE = 200                # … and of a folder's first list, so that its first body comes soon
 BATCH_MESSAGES = 200             # bodies asked for by one UID FETCH
-BATCH_BYTES = 4 << 20            # … and their size together
+BATCH_BYTES = 1 << 20            # … and their size together
+WINDOW_COMMANDS = 16             # FETCHes in flight
+WINDOW_BYTES = 8 << 20           # … and their bodies: a round trip of 150 ms at 50 MiB/s
 STREAM_OVER = 2 << 20            # a larger message travels chunk by chunk
 STREAM_BUFFER = 1 << 20          # octets of it between the two threads
-QUEUE_BYTES = 8 << 20            # read and not yet appended
-SINGLE_TRIES = 2                 # after the batch: so many more times by itself
+QUEUE_BYTES = 6 << 20            # read and not yet appended
+TOGETHER_BYTES = 256 * 1024      # handed over as one, at most …
+TOGETHER_MESSAGES = 64           # … and at the latest before we would wait for the network
+ITEM_BYTES = 512                 # what a message costs besides its octets
+PARTS_AT_MOST = 64               # messages that wait to be read in parts before the rest goes on
+
+
+class ReadingPace(Protocol):
+    """Who slows the reader down. `before` may wait; both are called in the reader's thread."""
+
+    def before(self, messages: int, octets: int) -> None:
+        """A batch of bodies of this size (as announced) is about to be asked for."""
+
+    def after(self, messages: int, octets: int, seconds: float) -> None:
+        """It has been read, so long after it was asked for (waits for its turn and for the writer included)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +83,17 @@ class Gone:
 Item = Ready | Unreadable | Gone
 
 
+def _unbroken(_: int) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """What to read of the EXAMINEd folder. `first`: the lowest UID that may be unaccounted; `previous`: the one before it."""
+    """What to read of the EXAMINEd folder. `first`: the lowest UID that may be unaccounted; `previous`: the one before it.
+
+    `breaks` says how often a message broke the connection: such a message is asked for by itself, then in parts. `recent_since` (Unix
+    time): messages whose INTERNALDATE is then or later come first, the rest after them, each in the source's order. The folder's metadata
+    are then listed twice instead of being held, so memory is the same; a message without a date counts as old."""
 
     first: int
     previous: int
@@ -65,67 +101,41 @@ class Wanted:
     messages: int
     accounted: Accounted
     hopeless: Callable[[int], bool]  # broke the connection too often
-
-
-def listing(session: Session, wanted: Wanted) -> Iterator[list[Listed]]:
-    """The folder's messages from `wanted.first` up, in ascending UIDs, at most RANGE_MESSAGES at a time."""
-    previous = wanted.previous
-    for first, last in _ranges(session, wanted):
-        found = listed(fetch_metadata(session, first, last), previous)
-        previous = found[-1].meta.uid if found else previous
-        yield found
-
-
-def _ranges(session: Session, wanted: Wanted) -> Iterator[tuple[int, int | None]]:
-    """UID ranges of about RANGE_MESSAGES each. Sparse UIDs (NetEase: large, not from 1) are listed first, 8 bytes each."""
-    if wanted.messages == 0:
-        return
-    if wanted.uidnext is not None and wanted.uidnext - wanted.first <= 2 * wanted.messages + RANGE_MESSAGES:
-        for first in range(wanted.first, wanted.uidnext, RANGE_MESSAGES):
-            yield first, min(first + RANGE_MESSAGES, wanted.uidnext) - 1
-        return
-    uids = sorted(fetch_uids(session, wanted.first, None))
-    for at in range(0, len(uids), RANGE_MESSAGES):
-        yield uids[at], uids[min(at + RANGE_MESSAGES, len(uids)) - 1]
-
-
-def batches(messages: Sequence[Listed]) -> Iterator[list[Listed]]:
-    """Groups of consecutive messages, bounded in count and octets."""
-    group: list[Listed] = []
-    octets = 0
-    for item in messages:
-        if group and (len(group) >= BATCH_MESSAGES or octets + item.meta.size > BATCH_BYTES):
-            yield group
-            group, octets = [], 0
-        group.append(item)
-        octets += item.meta.size
-    if group:
-        yield group
-
-
-def header_only(content: bytes, announced: int, *, exact: bool = True) -> bool:
-    """Whether a server gave the header block and no body although it announced more (263; facts: providers section 9).
-
-    Where sizes are guesses (`exact` False: Exchange) a small difference says nothing."""
-    end = content.find(b"\r\n\r\n")
-    if 0 <= end < len(content) - 4:
-        return False
-    slack = 0 if exact else max(64, len(content) // 10)
-    return announced > len(content) + slack
+    folder: str = ""                 # its wire name, to ask how many messages it counts
+    breaks: Callable[[int], int] = _unbroken
+    recent_since: float | None = None
 
 
 class Reader:
     """Reads one folder into a queue, in a thread of its own."""
 
-    def __init__(self, session: Session, wanted: Wanted) -> None:
+    def __init__(self, session: Session, wanted: Wanted, pace: ReadingPace | None = None) -> None:
         self._session = session
         self._wanted = wanted
+        self._pace = pace
         self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
         self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
         self.seen = 0         # messages listed so far
-        self.reading_uid = 0  # the message under way, for whoever asks why the connection broke
+        self._pipe: FetchPipe | None = None
+        self._lists: Lists
+        self._at: int = 0     # the message under way outside the pipe
+        self._pending: deque[Listed] = deque()      # listed, to be asked for
+        self._alone: deque[Listed] = deque()        # … by itself
+        self._in_parts: list[Listed] = []
+        self._waiting: dict[int, Listed] = {}       # asked for
+        self._asked_alone: set[int] = set()
+        self._refusals: dict[int, EngineError] = {}  # why, of those that are asked for again
+        self._gone: list[Listed] = []
+        self._out: list[Item] = []                  # read, to be handed over together
+        self._out_bytes = 0
+        self._error: EngineError | None = None      # raised once what is in flight was read
         self._stream: ByteQueue[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    @property
+    def reading_uid(self) -> int:
+        """The message that was under way or to come next, for whoever asks why the connection broke; 0: none was."""
+        return self._at or (self._pipe.under_way if self._pipe is not None else 0)
 
     def start(self) -> None:
         self._thread.start()
@@ -146,98 +156,306 @@ class Reader:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            for found in listing(self._session, self._wanted):
-                self.seen += len(found)
-                self._read([item for item in found if item.meta.uid not in self._wanted.accounted])
-                obey(self._session, self.queue.abandoned)
+            if self._wanted.messages:
+                self._read_passes()
         except Abandoned:
             pass
         except BaseException as caught:  # handed to the writer's thread, where it is raised
-            error = caught
+            error = self._as_break(caught)
+        with contextlib.suppress(Abandoned):
+            self._flush()
         self.queue.end(error)
 
-    def _read(self, messages: list[Listed]) -> None:
-        hopeless = [item for item in messages if self._wanted.hopeless(item.meta.uid)]
-        for item in hopeless:
-            self.queue.put(Unreadable(item, MessageRefused(
-                Cause.X_ITEM, detail="the connection broke each time this message was read or appended")), 0)
-        todo = [item for item in messages if not self._wanted.hopeless(item.meta.uid)]
-        while todo:
-            todo = self._read_batches(todo)
+    def _as_break(self, error: BaseException) -> BaseException:
+        """What one message's answer did to the connection counts as a break by that message, not as the mailbox's end."""
+        if not isinstance(error, ProtocolError) or not self._session.channel.stream.closed or not self.reading_uid:
+            return error
+        return ConnectionBroken(error.cause, side=error.side, server_text=error.server_text, detail=error.detail)
 
-    def _read_batches(self, todo: list[Listed]) -> list[Listed]:
-        """Reads until done or until the server refuses a batch; returns what is left to ask for after that batch."""
-        waiting = {item.meta.uid: item for item in todo}
-        again: list[Listed] = []
-        groups = [[item.meta.uid for item in group] for group in batches(todo)]
+    # -- what to read ----------------------------------------------------------------------------------------------------------
+
+    def _read_passes(self) -> None:
+        wanted = self._wanted
+        uids: array[int] | None = None
+        if wanted.messages > RANGE_MESSAGES and not _dense(wanted):
+            uids = array("I", fetch_uids(self._session, wanted.first, None))
+            if any(uids[at] < uids[at - 1] for at in range(1, len(uids))):
+                uids = array("I", sorted(uids))
+        self._lists = Lists(wanted.first, wanted.uidnext, wanted.messages, uids, size=RANGE_MESSAGES, small=FIRST_RANGE)
+        since = wanted.recent_since
+        if since is None:
+            self._read(lambda meta: True)
+            return
+        self._read(lambda meta: _is_recent(meta, since))
+        self._read(lambda meta: not _is_recent(meta, since))
+
+    def _read(self, chosen: Callable[[Metadata], bool]) -> None:
+        """One pass over the folder: reads what is `chosen` and not accounted for."""
+        self.seen = 0
+        self._lists.begin()
+        previous = self._wanted.previous
+        pipe = self._pipe = FetchPipe(self._session)
         try:
-            for body in fetch_bodies(self._session, groups, largest=_largest(todo)):
-                item = waiting.pop(body.uid, None)
-                if item is not None and not self._hand_over(item, body, final=False):
-                    again.append(item)
-        except MessageRefused as refused:
-            refused_uids = [uid for uid in refused.uids if uid in waiting]
-            if not refused_uids:
-                raise ProtocolError(Cause.X_CLIENT, server_text=refused.server_text, detail="UID FETCH was refused") from refused
-            passed = [uid for uid in waiting if uid <= max(refused_uids)]  # with those that earlier batches left unanswered
-            for item in again + [waiting.pop(uid) for uid in passed]:
-                self._read_single(item)
-            return [item for item in todo if item.meta.uid in waiting]
-        for item in again + list(waiting.values()):
-            self._read_single(item)
-        return []
+            while True:
+                self._fill(pipe)
+                if not pipe.commands:
+                    break
+                event = self._read_bodies(pipe)
+                if isinstance(event, Listing):
+                    for found in self._lists.take(event):
+                        previous = self._listed(found, previous, chosen)
+                else:
+                    self._batch_ended(event)
+        finally:
+            pipe.close()
+            if not self._session.channel.stream.closed:
+                self._pipe = None
+        if self._error is not None:
+            raise self._error
+        while self._in_parts:
+            self._read_in_parts()
+        self._settle_gone()
+        for uid, error in self._lists.unlisted(self.seen):
+            self.seen += 1
+            self._put(Unreadable(Listed(Metadata(uid, 0, (), ""), 0), error), 0)
 
-    def _read_single(self, item: Listed) -> None:
-        error = MessageRefused(Cause.X_ITEM, detail="the server gave no body for this message")
-        for left in reversed(range(SINGLE_TRIES)):
-            done = False
-            try:
-                for body in fetch_bodies(self._session, [[item.meta.uid]], largest=_largest([item])):
-                    done = self._hand_over(item, body, final=not left) or done
-            except MessageRefused as refused:
-                error = refused
-            if done:
+    def _read_bodies(self, pipe: FetchPipe) -> Listing | Ended:
+        """Hands over the bodies that come until a command ends."""
+        stream = self._session.channel.stream
+        while True:
+            if not stream.buffered:
+                self._flush()
+            event = pipe.next()
+            if not isinstance(event, Body):
+                return event
+            item = self._waiting.pop(event.uid, None)
+            if item is not None:
+                self._hand_over(item, event, pipe)
+
+    def _listed(self, found: list[Metadata], previous: int, chosen: Callable[[Metadata], bool]) -> int:
+        """Takes one list's messages, in ascending order, each with its predecessor."""
+        wanted = self._wanted
+        found.sort(key=_uid)
+        for meta in found:
+            uid = meta.uid
+            if uid <= previous:
+                continue
+            self.seen += 1
+            if uid not in wanted.accounted and chosen(meta):
+                self._schedule(Listed(meta, previous))
+            previous = uid
+        return previous
+
+    def _schedule(self, item: Listed) -> None:
+        wanted, uid = self._wanted, item.meta.uid
+        if wanted.hopeless(uid):
+            self._put(Unreadable(item, MessageRefused(
+                Cause.X_ITEM, detail="the connection broke each time this message was read or appended")), 0)
+            return
+        breaks = wanted.breaks(uid)
+        if breaks > 1:
+            self._in_parts.append(item)
+        elif breaks:
+            self._alone.append(item)
+        else:
+            self._pending.append(item)
+
+    # -- asking ----------------------------------------------------------------------------------------------------------------
+
+    def _fill(self, pipe: FetchPipe) -> None:
+        """Asks for as much as the window takes: lists before the messages listed run out, bodies by count and octets."""
+        if self._error is not None:
+            return
+        while pipe.commands < WINDOW_COMMANDS and (pipe.octets < WINDOW_BYTES or not pipe.commands):
+            coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
+            if coming < 2 * RANGE_MESSAGES and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
+                self._obey()
+                pipe.ask_list(wanted.first, wanted.last, by_number=wanted.by_number, with_size=wanted.with_size)
+            elif len(self._in_parts) >= PARTS_AT_MOST:
+                if pipe.commands:
+                    return
+                self._read_in_parts()
+            elif self._alone:
+                self._ask(pipe, [self._alone.popleft()], alone=True)
+            elif self._pending:
+                self._ask(pipe, self._batch())
+            else:
                 return
-        still_there = any(m.uid == item.meta.uid for m in fetch_metadata(self._session, item.meta.uid, item.meta.uid))
-        self.queue.put(Unreadable(item, error) if still_there else Gone(item), 0)
 
-    def _hand_over(self, item: Listed, body: Body, *, final: bool) -> bool:
-        """Passes one body on. False: it is not what the server announced, and may be asked for again (`final` says it may not)."""
-        self.reading_uid = item.meta.uid
-        meta = item.meta
-        if body.length > STREAM_OVER:
-            stream = self._stream = ByteQueue(STREAM_BUFFER)
-            self.queue.put(Ready(item, _outgoing(meta, body.length, iter(stream)), stream), 0)
-            self._pour(body, stream)
-            return True
+    def _batch(self) -> list[Listed]:
+        """The next messages, bounded in count and octets."""
+        pending = self._pending
+        group = [pending.popleft()]
+        octets = group[0].meta.size
+        while pending and len(group) < BATCH_MESSAGES and octets + pending[0].meta.size <= BATCH_BYTES:
+            octets += pending[0].meta.size
+            group.append(pending.popleft())
+        return group
+
+    def _ask(self, pipe: FetchPipe, group: Sequence[Listed], *, alone: bool = False) -> None:
+        octets = sum(item.meta.size for item in group)
+        self._obey()
+        if self._pace is not None:
+            self._flush()
+            self._pace.before(len(group), octets)
+        for item in group:
+            self._waiting[item.meta.uid] = item
+        if alone:
+            self._asked_alone.update(item.meta.uid for item in group)
+        largest = _largest(max(item.meta.size for item in group))
+        pipe.ask_bodies([item.meta.uid for item in group], octets=octets, largest=largest, alone=alone)
+
+    def _obey(self) -> None:
+        obey(self._session, self.queue.abandoned)
+
+    # -- what came -------------------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
+        """Passes one body on, or puts it where it is asked for again."""
+        if body.streamed:
+            self._flush()
+            if body.length > STREAM_OVER:
+                self._pour(item, body, pipe)
+                return
         content = body.read()
-        if (content or not meta.size) and not header_only(content, meta.size, exact=self._exact_sizes):
-            self.queue.put(Ready(item, _outgoing(meta, len(content), content)), len(content))
-            return True
-        if final:
-            found = "only the header" if content else "nothing"
-            self.queue.put(Unreadable(item, MessageRefused(
-                Cause.X_ITEM, detail=f"the server announced {meta.size} octets and gave {found}")), 0)
-        return final
+        pipe.end_body()
+        if len(content) >= item.meta.size or self._whole(item, content):
+            self._ready(item, content)
+        else:
+            self._again(item)
 
-    def _pour(self, body: Body, stream: ByteQueue[bytes]) -> None:
+    def _whole(self, item: Listed, content: bytes) -> bool:
+        announced = item.meta.size
+        if not content or header_only(content, announced, exact=self._exact_sizes):
+            return False
+        return item.meta.uid in self._asked_alone or not self._exact_sizes or not far_too_short(len(content), announced)
+
+    def _again(self, item: Listed) -> None:
+        (self._in_parts if item.meta.uid in self._asked_alone else self._alone).append(item)
+
+    def _batch_ended(self, ended: Ended) -> None:
+        if self._pace is not None:
+            self._pace.after(ended.messages, ended.octets, ended.seconds)
+        gone = set(ended.gone)
+        for uid in ended.unanswered:
+            item = self._waiting.pop(uid, None)
+            if item is not None:
+                if ended.error is not None:
+                    self._refusals[uid] = ended.error
+                self._again(item)
+        for uid in gone:
+            item = self._waiting.pop(uid, None)
+            if item is not None:
+                self._gone.append(item)
+        if ended.error is not None and not isinstance(ended.error, MessageRefused):
+            self._error = self._error or ended.error
+
+    # -- what did not come -----------------------------------------------------------------------------------------------------
+
+    def _read_in_parts(self) -> None:
+        """The last try. Messages that broke the connection before are read one by one, so that it is known whose fault it is."""
+        group = self._in_parts[:AT_ONCE]
+        if any(self._wanted.breaks(item.meta.uid) for item in group):
+            group = group[:1]
+        del self._in_parts[: len(group)]
+        self._flush()
+        self._obey()
+        self._at = group[0].meta.uid
+        found = fetch_in_parts(self._session, [(item.meta.uid, item.meta.size) for item in group], self._good_in_parts, _largest)
+        self._at = 0
+        for item in group:
+            uid = item.meta.uid
+            body = found.get(uid)
+            refusal = self._refusals.pop(uid, None)
+            self._asked_alone.discard(uid)
+            if body is None:
+                self._put(Unreadable(item, refusal or _nothing_came(item.meta)), 0)
+            elif body.length > STREAM_OVER:
+                self._pour(item, body, None)
+            else:
+                self._ready(item, body.read())
+
+    def _good_in_parts(self, announced: int, beginning: bytes, octets: int) -> bool:
+        if octets > len(beginning):
+            return not self._exact_sizes or not far_too_short(octets, announced)
+        return octets >= announced if not beginning else not header_only(beginning, announced, exact=self._exact_sizes)
+
+    def _settle_gone(self) -> None:
+        """What the server does not list any more is gone only if it counts that much less: else it just does not give it."""
+        gone, self._gone = self._gone, []
+        if not gone:
+            return
+        counted = self._session.status(self._wanted.folder).messages if self._wanted.folder else 0
+        arrived = sum(1 for _ in fetch_uids(self._session, self._wanted.uidnext, None)) if self._wanted.uidnext else 0
+        really = counted - arrived <= self._wanted.messages - len(gone)
+        for item in gone:
+            refusal = self._refusals.pop(item.meta.uid, None)
+            self._put(Gone(item) if really else Unreadable(item, refusal or _nothing_came(item.meta)), 0)
+
+    # -- handing over ----------------------------------------------------------------------------------------------------------
+
+    def _ready(self, item: Listed, content: bytes) -> None:
+        if self._refusals:
+            self._refusals.pop(item.meta.uid, None)
+        self._put(Ready(item, _outgoing(item.meta, len(content), content)), len(content))
+
+    def _put(self, item: Item, octets: int) -> None:
+        self._out.append(item)
+        self._out_bytes += octets + ITEM_BYTES
+        if self._out_bytes >= TOGETHER_BYTES or len(self._out) >= TOGETHER_MESSAGES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            out, octets = self._out, self._out_bytes
+            self._out, self._out_bytes = [], 0
+            self.queue.put_many(out, octets)
+
+    def _pour(self, item: Listed, body: Body, pipe: FetchPipe | None) -> None:
+        """A large message, while it is read. Its last piece is held back until it is sure that the message ended there."""
+        stream = self._stream = ByteQueue(STREAM_BUFFER)
+        self._flush()
+        self.queue.put(Ready(item, _outgoing(item.meta, body.length, iter(stream)), stream), ITEM_BYTES)
+        last = b""
         try:
             for chunk in body.chunks():
-                stream.put(chunk, len(chunk))
+                if last:
+                    stream.put(last, len(last))
+                last = chunk
+            if pipe is not None:
+                pipe.end_body()
+            stream.put(last, len(last))
         except Abandoned:
             for _ in body.chunks():  # refused at the destination: the rest is read past
                 pass
         except EngineError as error:
-            stream.end(error)
+            stream.end(self._as_break(error))
             raise
         else:
             stream.end()
+
+
+def _uid(meta: Metadata) -> int:
+    return meta.uid
+
+
+def _dense(wanted: Wanted) -> bool:
+    return wanted.uidnext is not None and wanted.uidnext - wanted.first <= 2 * wanted.messages + RANGE_MESSAGES
+
+
+def _is_recent(meta: Metadata, since: float) -> bool:
+    date = instant(meta.internal_date)
+    return isinstance(date, float) and date >= since
+
+
+def _nothing_came(meta: Metadata) -> MessageRefused:
+    return MessageRefused(Cause.X_ITEM, detail=f"the server announced {meta.size} octets and did not give them, whole, alone or in parts")
 
 
 def _outgoing(meta: Metadata, size: int, content: bytes | Iterator[bytes]) -> Outgoing:
     return Outgoing(meta.uid, meta.flags, meta.internal_date, size, content)
 
 
-def _largest(messages: Sequence[Listed]) -> int:
+def _largest(announced: int) -> int:
     """The cap for a literal: what was announced, with room for servers whose sizes are guesses (Exchange)."""
-    return max(item.meta.size for item in messages) * 4 + (64 << 20)
+    return announced * 4 + (64 << 20)
