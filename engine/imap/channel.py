@@ -132,10 +132,19 @@ class Channel:
     def send(self, command: bytes) -> bytes:
         """Sends one command line that needs no literal; returns its tag. The encoder has built every argument; a line break here is a
         defect of ours and never reaches the wire."""
-        assert b"\r" not in command and b"\n" not in command and b"\0" not in command, "an argument went around the encoder"
-        tag = self.new_tag()
-        self.stream.write(tag + b" " + command + b"\r\n")
-        return tag
+        return self.send_together([command])[0]
+
+    def send_together(self, commands: Sequence[bytes]) -> list[bytes]:
+        """Sends several such commands in one piece; their tags in order."""
+        lines: list[bytes] = []
+        tags: list[bytes] = []
+        for command in commands:
+            assert b"\r" not in command and b"\n" not in command and b"\0" not in command, "an argument went around the encoder"
+            tags.append(self.new_tag())
+            lines += (tags[-1], b" ", command, b"\r\n")
+        if lines:
+            self.stream.write(b"".join(lines))
+        return tags
 
     def send_ahead(self, command: bytes, told: Callable[[Tagged], None]) -> None:
         """Sends a command whose answer nobody waits for: `told` gets it when whatever is read next comes past it. Costs no round trip."""

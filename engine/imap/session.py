@@ -103,20 +103,23 @@ class Session:
         try:
             yield
         except Refused as error:
-            if error.cause is Cause.UNKNOWN:
-                error.cause, error.causes = Cause.X_FOLDER, (Cause.X_FOLDER, *error.causes)
-            raise
+            raise self.about_a_folder(error) from None
+
+    @staticmethod
+    def about_a_folder(error: EngineError) -> EngineError:
+        """The same refusal; words that no rule knows are the folder's."""
+        if isinstance(error, Refused) and error.cause is Cause.UNKNOWN:
+            error.cause, error.causes = Cause.X_FOLDER, (Cause.X_FOLDER, *error.causes)
+        return error
 
     def survey(self) -> Survey:
         """Namespace, folders and counts in one flight of commands; a second one for the counts where LIST does not bring them (RFC 5819).
         A folder whose STATUS is refused is left out of `statuses`. Raises Throttled when the server asks to wait."""
         channel = self.channel
         channel.must_be_free()
-        place = channel.send(self._ask_place())
         extended = self._returns(status=True)
-        listing = channel.send(b'LIST "" "*"' + extended)
-        roles = channel.send(b'XLIST "" "*"') if self._needs_xlist else None
-        answers = [channel.finish(tag) for tag in (place, listing, roles) if tag is not None]
+        commands = [self._ask_place(), b'LIST "" "*"' + extended, *([b'XLIST "" "*"'] if self._needs_xlist else [])]
+        answers = [channel.finish(tag) for tag in channel.send_together(commands)]
         prefix, separator = self._place_in(answers[0])
         if answers[1].tagged.status != b"OK" and extended:
             # Offered and not kept: the plain form, as for a server that offers nothing.
@@ -228,7 +231,7 @@ class Session:
     def _pipelined_statuses(self, names: Sequence[str]) -> dict[str, FolderStatus]:
         self.channel.must_be_free()
         items = self._status_items()
-        sent = [(name, self.channel.send(b"STATUS %s %s" % (self._mailbox(name), items))) for name in names]
+        sent = zip(names, self.channel.send_together([b"STATUS %s %s" % (self._mailbox(name), items) for name in names]), strict=True)
         found: dict[str, FolderStatus] = {}
         throttled: EngineError | None = None
         for name, tag in sent:
@@ -245,7 +248,7 @@ class Session:
 
     def examine(self, name: str) -> Selected:
         """Opens a folder read-only. Nothing in it changes, \\Recent neither (RFC 3501 §6.3.2)."""
-        command = b"EXAMINE " + self._mailbox(name)
+        command = self.examining(name)
         self._selected, self._written_to = None, False
         with self._about_a_folder():
             answer = self.channel.run(command, "select")
@@ -271,6 +274,14 @@ class Session:
         finally:
             if not self.channel.stream.closed:
                 self.unselect()
+
+    def examining(self, name: str) -> bytes:
+        """The command; Refused(X_FOLDER) when the name has no form on the wire."""
+        return b"EXAMINE " + self._mailbox(name)
+
+    def uid_range(self, first: int, last: int | None) -> bytes:
+        """Tencent refuses `*` as it refuses descending sets ("BAD UID parameters!"): there the end is the highest UID that can be."""
+        return encoder.uid_range(first, encoder.MAX_UID if last is None and self.family == "tencent" else last)
 
     def now_examined(self, name: str | None) -> None:
         """For look.py, which sends its own EXAMINEs: this is the folder that the last of them left open."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from engine.causes import Cause, Side, at_destination
@@ -142,6 +143,14 @@ class Stream:
             self.close()
             raise ProtocolError(Cause.X_STATE, side=self.side, detail=f"a line longer than {cap} octets")
         return line[:-1] if line.endswith(b"\r") else line
+
+    def matching(self, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
+        """Takes the lines at the head of what is buffered for as long as `pattern` matches them; a match ends with its line's LF and holds
+        no other. Nothing is read from the peer: when it ends, `read_line` has the next line, whatever it is."""
+        match = pattern.match
+        while (found := match(self._buffer, self._position)) is not None:
+            self._position = found.end()
+            yield found
 
     def read_exact(self, count: int) -> bytes:
         """Exactly `count` octets, held in memory: the caller has capped it."""
