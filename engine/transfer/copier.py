@@ -30,6 +30,7 @@ from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.tally import Tally
+from engine.transfer.undo import finish_undone
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class _MailboxMove:
     def _plan(self, sessions: Sessions) -> None:
         """Which folders, where to, how many messages; unchanged folders are done with here, without being opened."""
         source, target = sessions.source, sessions.target
-        self.rows = {row.source: row for row in self.store.folders()}
+        self.rows = {row.source: row for row in finish_undone(target, self.store)}
         self.before = dict(self.rows)
         theirs = target.list_folders()
         prefix, separator = target.namespace_prefix()
