@@ -94,6 +94,8 @@ class Limits:
     published_connections: int | None = None
     download_per_day: int | None = None
     upload_per_day: int | None = None
+    messages_per_day: int | None = None
+    logins_per_hour: int | None = None
     command_bytes: int | None = None
     uids_per_fetch: int | None = None
     keep_alive_seconds: int | None = None
@@ -195,6 +197,7 @@ def _limits(table: Table) -> Limits:
         connections=table.number("connections", usual.connections),
         published_connections=table.optional_number("published_connections"),
         download_per_day=table.optional_number("download_per_day"), upload_per_day=table.optional_number("upload_per_day"),
+        messages_per_day=table.optional_number("messages_per_day"), logins_per_hour=table.optional_number("logins_per_hour"),
         command_bytes=table.optional_number("command_bytes"), uids_per_fetch=table.optional_number("uids_per_fetch"),
         keep_alive_seconds=table.optional_number("keep_alive_seconds"),
         wrong_logins_per_hour=table.number("wrong_logins_per_hour", usual.wrong_logins_per_hour))

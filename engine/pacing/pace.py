@@ -1,0 +1,356 @@
+"""The pace of one account in one run: all its connections ask here before they send, and tell here what the server says.
+
+Owns: waiting. A short wait is sat out, a long one is raised as Throttled with what is left of it, so that nobody is held by it: the
+run ends, and the next one begins when the time has come. Must not: know IMAP, or keep what others need to know (that is the store's).
+Always: while the server's stated wait runs, no command leaves on any connection of the key and none is opened; what this process hears
+counts in it at once, what another hears within FRESH_SECONDS; a server of which nothing is known and that never complained costs
+one comparison of times per command.
+"""
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from engine.causes import Cause, Side, at_destination
+from engine.errors import Throttled
+from engine.pacing.budget import HOUR, Budget, Unit
+from engine.pacing.key import PaceKey
+from engine.pacing.pacer import Meter
+from engine.pacing.silent import Sample, SilentThrottle
+from engine.pacing.state import LEASE_SECONDS, PaceState, Rates
+from engine.pacing.store import PaceStore
+from engine.providers.provider import Limits
+
+log = logging.getLogger(__name__)
+
+WAIT_HERE_SECONDS = 20.0      # a longer wait ends the run
+UNSTATED_WAIT_SECONDS = 10.0  # when the server does not say how long
+SHUT_SECONDS = 60.0           # no new connection, when there were too many and nobody says for how long
+SILENT_WAIT_SECONDS = 10.0    # after silent throttling: so long, divided by the share that we go on with
+CONNECTION_WAIT_SECONDS = 5.0  # when others hold all connections that the account may have
+FRESH_SECONDS = 0.25          # what the store said is believed for so long
+RATE_WAIT_MOST = 60.0         # seconds that one batch may cost at a lowered rate
+MESSAGE_COSTS = 200           # octets of a message beside its own: its line in the list, its answer
+POLL_SECONDS = 0.1
+ASKS_FOR_LESS = frozenset((Cause.THROTTLED, Cause.TOO_MANY_CONNECTIONS, Cause.SERVER_BUSY))
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as the pace sees it, in seconds; tests give another."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def budgets_of(limits: Limits, side: Side) -> tuple[Budget, ...]:
+    """What a provider lets an account use on this side."""
+    octets = (Unit.DOWNLOAD, limits.download_per_day) if side is Side.SOURCE else (Unit.UPLOAD, limits.upload_per_day)
+    told = [Budget(unit, amount) for unit, amount in (octets, (Unit.MESSAGES, limits.messages_per_day)) if amount is not None]
+    if limits.logins_per_hour is not None:
+        told.append(Budget(Unit.LOGINS, limits.logins_per_hour, HOUR))
+    return tuple(told)
+
+
+class Pace:
+    """`connections`: how many the account may have in all, None: not bounded here. `stopped` is asked during each wait."""
+
+    def __init__(self, key: PaceKey, store: PaceStore, *, side: Side = Side.SOURCE, limits: Limits | None = None,
+                 connections: int | None = None, stopped: Callable[[], bool] = lambda: False, clock: Clock | None = None) -> None:
+        self.key = key
+        self.side = side
+        self._store = store
+        self._budgets = budgets_of(limits, side) if limits is not None else ()
+        self._connections = connections
+        self._stopped = stopped
+        self._clock = clock or Clock()
+        self._silent = SilentThrottle()
+        self._lanes: list[PacedLane] = []
+        self._lock = threading.RLock()
+        self._share = 1.0
+        self._rates = Rates()
+        self._holders = 1
+        self._free_at = 0.0        # monotonic: when the rate lets the next batch go
+        self._sampled_at = self._renewed_at = self._clock.monotonic()
+        self.fresh_until = 0.0     # monotonic
+
+    # -- connections ---------------------------------------------------------------------------------------------------------------
+
+    def connect(self, open_: Callable[[PacedLane], T], *, here: bool = True) -> T:
+        """Opens a connection when one may be opened. Raises Throttled when that is long from now, or not at once and not `here`."""
+        lane = self._enter(here)
+        try:
+            return open_(lane)
+        except BaseException:
+            self.leave(lane)
+            raise
+
+    def _enter(self, here: bool) -> PacedLane:
+        logins = [(budget, 1) for budget in self._budgets if budget.unit is Unit.LOGINS]
+        while True:
+            with self._lock:
+                self._forget_closed()
+                taken = {lane.name for lane in self._lanes}
+                name = next(name for n in range(1, len(taken) + 2) if (name := f"{self._store.holder}/{n}") not in taken)
+                most = None if self._connections is None else self._connections - len(taken)
+                refused: list[Throttled] = []
+
+                def enter(state: PaceState, now: float, name: str = name, most: int | None = most,
+                          refused: list[Throttled] = refused) -> PaceState:
+                    refused.clear()
+                    refusal = self._closed_door(state, now, most) or self._spent(state, now, logins)
+                    if refusal is not None:
+                        refused.append(refusal)
+                        return state
+                    return state.leased(now, (name,)).used(now, logins)
+
+                state, now = self._store.change(self.key, enter)
+                self._learn(state, now)
+                if not refused:
+                    lane = PacedLane(self, name, self._clock.monotonic)
+                    self._lanes.append(lane)
+                    return lane
+            if refused[0].cause is self._said(Cause.TOO_MANY_CONNECTIONS) and not state.wait(now, opening=True):
+                raise refused[0]
+            self._sit_out(refused[0], here)
+
+    def _closed_door(self, state: PaceState, now: float, most: int | None) -> Throttled | None:
+        wait = state.wait(now, opening=True)
+        if wait > 0:
+            return self._asked_to_wait(state.cause, now, wait)
+        if most is not None and sum(state.others(now, self._store.holder).values()) >= max(1, most):
+            return Throttled(self._said(Cause.TOO_MANY_CONNECTIONS), side=self.side, retry_after=CONNECTION_WAIT_SECONDS,
+                             detail="others hold all the connections that this account may have")
+        return None
+
+    def leave(self, *lanes: PacedLane) -> None:
+        """These connections are closed; without any named, all."""
+        with self._lock:
+            gone = list(lanes or self._lanes)
+            self._lanes = [lane for lane in self._lanes if lane not in gone]
+            if gone:
+                self._store.change(self.key, lambda state, now: state.returned(lane.name for lane in gone))
+
+    def _forget_closed(self) -> None:
+        closed = [lane for lane in self._lanes if lane.meter is not None and lane.meter.closed]
+        if closed:
+            self.leave(*closed)
+
+    # -- asked before something is sent ------------------------------------------------------------------------------------------------
+
+    def look(self, lane: PacedLane, here: bool) -> None:
+        """Returns when a command may be sent. Raises Throttled as Lane.allow says."""
+        while True:
+            with self._lock:
+                state, now = self._store.look(self.key)
+                wait = state.wait(now)
+                if wait <= 0:
+                    state, now = self._keep(state, now)
+                    wait = state.wait(now)
+                self._learn(state, now)
+                if wait <= 0:
+                    self.fresh_until = self._clock.monotonic() + FRESH_SECONDS
+                    return
+            if lane.meter is not None and lane.meter.closed:
+                return  # nothing will be sent
+            self._sit_out(self._asked_to_wait(state.cause, now, wait), here, lane)
+
+    def _learn(self, state: PaceState, now: float) -> None:
+        self._share, self._rates = state.share, state.rates
+        self._holders = 1 + len(state.others(now, self._store.holder))
+
+    def _keep(self, state: PaceState, now: float) -> tuple[PaceState, float]:
+        """What is done now and then while nothing stands against sending: looks for silent throttling, lets the speed grow back, renews
+        the leases."""
+        sample = self._sample()
+        if sample is None:
+            return state, now
+        verdict = self._silent.add(sample)
+        if verdict is not None:
+            log.info("%s throttles silently: %s", self.key.provider, verdict.value)
+            return self._ease(lambda state, now: state.held(now, SILENT_WAIT_SECONDS / state.share, Cause.THROTTLED))
+        if state.share < 1 and (sample.messages or sample.octets):
+            state, now = self._store.change(self.key, lambda state, now: state.recovered(now))
+        if self._clock.monotonic() - self._renewed_at > LEASE_SECONDS / 3:
+            self._renewed_at = self._clock.monotonic()
+            self._forget_closed()
+            state, now = self._store.change(self.key, lambda state, now: state.leased(now, [lane.name for lane in self._lanes]))
+        return state, now
+
+    def _sample(self) -> Sample | None:
+        """What happened since the last look on connections with messages under way; None: nothing to judge."""
+        at = self._clock.monotonic()
+        seconds, self._sampled_at = at - self._sampled_at, at
+        told = [counted for lane in self._lanes if (counted := lane.counted(self.side)) is not None]
+        if not told or seconds <= 0:
+            return None
+        return Sample(seconds, sum(waited for waited, _, _ in told) / len(told), sum(octets for _, octets, _ in told),
+                      sum(messages for _, _, messages in told))
+
+    def before(self, lane: PacedLane, messages: int, octets: int) -> None:
+        lane.allow()
+        amounts = [(budget, messages if budget.unit is Unit.MESSAGES else octets + messages * MESSAGE_COSTS)
+                   for budget in self._budgets if budget.unit is not Unit.LOGINS]
+        while amounts and (refused := self._spend(amounts)) is not None:
+            self._sit_out(refused, True, lane)
+        if self._share < 1:
+            self._wait_for_rate(lane, messages, octets)
+
+    def _spend(self, amounts: list[tuple[Budget, int]]) -> Throttled | None:
+        refused: list[Throttled] = []
+
+        def spend(state: PaceState, now: float) -> PaceState:
+            refused.clear()
+            refusal = self._spent(state, now, amounts)
+            if refusal is not None:
+                refused.append(refusal)
+                return state
+            return state.used(now, amounts)
+
+        self._store.change(self.key, spend)
+        return refused[0] if refused else None
+
+    def _spent(self, state: PaceState, now: float, amounts: list[tuple[Budget, int]]) -> Throttled | None:
+        waits = [(budget.wait(state.spent.get(budget.unit, ()), now, amount), budget) for budget, amount in amounts]
+        wait, budget = max(waits, key=lambda one: one[0], default=(0.0, None))
+        if wait <= 0 or budget is None:
+            return None
+        stretch = "day" if budget.seconds > HOUR else "hour"
+        return Throttled(self._said(Cause.THROTTLED), side=self.side, retry_after=wait,
+                         detail=f"what {self.key.provider} allows in a {stretch} is used up ({budget.unit.value}: {budget.amount}); "
+                                f"goes on at {_when(now + wait)}")
+
+    def _wait_for_rate(self, lane: PacedLane, messages: int, octets: int) -> None:
+        with self._lock:
+            costs = [amount / (full * self._share / self._holders)
+                     for amount, full in ((octets, self._rates.octets), (messages, self._rates.messages)) if full > 0]
+            now = self._clock.monotonic()
+            until = max(self._free_at, now)
+            self._free_at = until + min(max(costs, default=0.0), RATE_WAIT_MOST)
+        while (left := until - self._clock.monotonic()) > 0 and not self._stopped() and not lane.closed:
+            self._clock.sleep(min(left, POLL_SECONDS))
+        self._forget_sample(lane)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------------------------
+
+    def _sit_out(self, wait: Throttled, here: bool, lane: PacedLane | None = None) -> None:
+        """Waits as long as it is to be waited; raises it when that is too long, or when we are stopped meanwhile."""
+        assert wait.retry_after is not None
+        until = self._clock.monotonic() + wait.retry_after
+        if wait.retry_after > WAIT_HERE_SECONDS or not here:
+            raise wait
+        while (left := until - self._clock.monotonic()) > 0:
+            if self._stopped():
+                wait.retry_after = left
+                raise wait
+            if lane is not None and lane.closed:
+                return
+            self._clock.sleep(min(left, POLL_SECONDS))
+        if lane is not None:
+            self._forget_sample(lane)
+
+    def _forget_sample(self, lane: PacedLane) -> None:
+        """Time in which we waited by ourselves says nothing about the server."""
+        with self._lock:
+            self._silent.forget()
+            self._sample()
+            lane.counted(self.side)
+
+    def _asked_to_wait(self, cause: Cause, now: float, wait: float) -> Throttled:
+        return Throttled(self._said(cause), side=self.side, retry_after=wait,
+                         detail=f"{self.key.provider} asked us to wait; goes on at {_when(now + wait)}")
+
+    def _said(self, cause: Cause) -> Cause:
+        return at_destination(cause) if self.side is Side.DESTINATION else cause
+
+    # -- told by the server --------------------------------------------------------------------------------------------------------------
+
+    def notice(self, cause: Cause, seconds: float | None) -> None:
+        if cause not in ASKS_FOR_LESS:
+            return
+        if cause is Cause.TOO_MANY_CONNECTIONS:
+            with self._lock:
+                self._store.change(self.key, lambda state, now: state.shut(now, SHUT_SECONDS if seconds is None else seconds, cause))
+            return
+        if seconds is None and cause is Cause.THROTTLED:
+            seconds = UNSTATED_WAIT_SECONDS
+        self._ease(lambda state, now: state if seconds is None else state.held(now, seconds, cause))
+
+    def _ease(self, and_: Callable[[PaceState, float], PaceState]) -> tuple[PaceState, float]:
+        with self._lock:
+            full = self._silent.full_rates()
+            state, now = self._store.change(self.key, lambda state, now: and_(state.eased(now, full), now))
+            self._learn(state, now)
+            self._silent.forget()
+            self.fresh_until = 0.0
+            return state, now
+
+    def window(self, base: int) -> int:
+        return base if self._share >= 1 else max(1, round(base * self._share))
+
+
+class PacedLane:
+    """One connection of an account (engine/pacing/pacer.py: Lane). Used by the thread that uses the connection."""
+
+    def __init__(self, pace: Pace, name: str, monotonic: Callable[[], float]) -> None:
+        self.name = name
+        self.meter: Meter | None = None
+        self._pace = pace
+        self._monotonic = monotonic
+        self._asked = self._done = 0
+        self._messages = 0                     # came or went since the last look
+        self._seen = (0.0, 0, 0)               # of the meter: waited, in, out
+        self._was_under_way = False
+
+    @property
+    def closed(self) -> bool:
+        return self.meter is not None and self.meter.closed
+
+    def drive(self, meter: Meter) -> None:
+        self.meter = meter
+        self._seen = (meter.waited, meter.bytes_in, meter.bytes_out)
+
+    def allow(self, *, leaving: bool = False) -> None:
+        if self._monotonic() >= self._pace.fresh_until:
+            self._pace.look(self, not leaving)
+
+    def notice(self, cause: Cause, seconds: float | None) -> None:
+        self._pace.notice(cause, seconds)
+
+    def before(self, messages: int, octets: int) -> None:
+        self._pace.before(self, messages, octets)
+        self._asked += messages
+
+    def done(self, messages: int) -> None:
+        self._done += messages
+        self._messages += messages
+
+    def settled(self) -> None:
+        self._done = self._asked
+
+    def window(self, base: int) -> int:
+        return self._pace.window(base)
+
+    def counted(self, side: Side) -> tuple[float, int, int] | None:
+        """Seconds waited for the server, octets, messages since it was asked before; None where no messages were under way."""
+        meter = self.meter
+        if meter is None or meter.closed:
+            return None
+        seen, self._seen = self._seen, (meter.waited, meter.bytes_in, meter.bytes_out)
+        messages, self._messages = self._messages, 0
+        was, self._was_under_way = self._was_under_way, self._asked > self._done
+        if not was:
+            return None
+        octets = self._seen[1] - seen[1] if side is Side.SOURCE else self._seen[2] - seen[2]
+        return self._seen[0] - seen[0], octets, messages
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
