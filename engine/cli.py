@@ -82,10 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("source", metavar="SOURCE")
         command.add_argument("destination", metavar="DESTINATION")
         command.add_argument("--destination-password-file", type=Path, metavar="FILE", help="the new mailbox's secret")
-        command.add_argument("--connections", type=_count, default=DEFAULT_CONNECTIONS, metavar="N",
-                             help="connections to each side (default %(default)s)")
+        command.add_argument("--connections", type=_count, metavar="N",
+                             help="connections to each side (default: as many as the providers allow)")
         command.set_defaults(run=run)
     copy.add_argument("--ledger", type=Path, metavar="FILE", help="where the place is kept (default: in the user's state directory)")
+    copy.add_argument("--recent-days", type=_days, metavar="N", help="of each folder, move the mail of the last N days first")
     copy.add_argument("--retry-set-aside", action="store_true", help="try messages again that an earlier run set aside")
     depth = verify.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="compare UIDs, sizes, flags and dates; no octets are read")
@@ -110,6 +111,13 @@ def _count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 16:
         raise argparse.ArgumentTypeError("a number from 1 to 16")
+    return number
+
+
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 36_500:
+        raise argparse.ArgumentTypeError("a number of days")
     return number
 
 
@@ -240,7 +248,8 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
     octets = 0
     for _ in range(WAITS):
         report = copy_mailbox(source, destination, ledger=ledger, source_route=routes[0], destination_route=routes[1],
-                              connections=args.connections, progress=bar, stop=stop, retry_set_aside=args.retry_set_aside)
+                              connections=args.connections, progress=bar, stop=stop, retry_set_aside=args.retry_set_aside,
+                              recent_days=args.recent_days)
         octets += report.bytes
         for folder in report.folders:
             earlier = moved.get(folder.source, 0)
@@ -270,7 +279,7 @@ def _verify(args: argparse.Namespace) -> int:
     try:
         with Bar(sys.stderr.isatty()) as bar:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
-                                      connections=args.connections, progress=bar, ledger=ledger,
+                                      connections=args.connections or DEFAULT_CONNECTIONS, progress=bar, ledger=ledger,
                                       mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL)
     finally:
         if ledger is not None:

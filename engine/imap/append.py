@@ -1,6 +1,9 @@
 """Appending messages: the best of MULTIAPPEND, LITERAL+, LITERAL- and plain APPEND (RFC 3502, RFC 7888, RFC 3501 §6.3.11).
 
 `send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
+Where a server has to be asked before each literal, one connection appends one message a round trip. So several connections ("lanes") take
+turns: each message's last octets are sent in the source's order, a little apart, so that the server stores them in that order; the UIDs
+that come back tell whether it did (`slips`), and after the first that did not one lane goes on alone.
 Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
 connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
@@ -8,13 +11,16 @@ content that ends early or late ends the connection (a half-sent literal stores 
 """
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused
-from engine.imap.channel import Tagged
+from engine.imap.channel import Channel, Tagged
 from engine.imap.session import Session
 from engine.wire import encoder
 from engine.wire.decoder import number, uid_list
@@ -24,6 +30,8 @@ _LITERAL_MINUS = 4096         # RFC 7888 §5
 _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
 _DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
+_APART = 0.25                 # of a round trip: what lies between the ends of two messages on two lanes, at least
+_APART_STORING = 2.0          # … and so many times the longest that the server took to store one
 
 
 class AppendMethod(StrEnum):
@@ -66,18 +74,22 @@ class _Head:
 
 @dataclass(slots=True)
 class _Command:
-    """One APPEND on the wire: its tag and the places in the batch that it stores."""
+    """One APPEND on the wire: its connection, its tag and the places in the batch that it stores."""
 
+    channel: Channel
     tag: bytes
     places: list[int]
     octets: int = 0
+    ended_at: float = 0.0  # when its last octets were sent
 
 
 @dataclass(slots=True)
 class Pending:
-    """A batch under way. `octets` are those that were sent and not answered."""
+    """A batch under way. `octets` are those that were sent and not answered. `unread`: the server refused a message before it asked for
+    its octets, which were not taken."""
 
     batch: Sequence[Outgoing]
+    unread: bool = field(default=False, kw_only=True)
     commands: list[_Command] = field(default_factory=list)
     results: list[Appended | None] = field(default_factory=list)
 
@@ -86,26 +98,37 @@ class Pending:
         return sum(command.octets for command in self.commands)
 
 
-class Appender:
-    """`max_batch`: how many messages share one fate, 1 where each has its own command. A longer batch is sent as several commands."""
+@lru_cache(maxsize=1024)
+def _flags_on_the_wire(flags: tuple[str, ...]) -> tuple[bytes, bool]:
+    """The flag list, and whether every server takes it. A mailbox has few different ones."""
+    return encoder.flag_list(flags), encoder.ordinary(flags, "")
 
-    def __init__(self, session: Session) -> None:
+
+class Appender:
+    """`max_batch`: how many messages share one fate, 1 where each has its own command. A longer batch is sent as several commands.
+    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal."""
+
+    def __init__(self, session: Session, lanes: Sequence[Session] = ()) -> None:
         self._session = session
         self._channel = session.channel
         offered = session.capabilities
         self._at_once = _UNLIMITED if "LITERAL+" in offered else _LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else -1
-        if "MULTIAPPEND" in offered:
-            self.method = AppendMethod.MULTIAPPEND
-        elif self._at_once == _UNLIMITED:
-            self.method = AppendMethod.LITERAL_PLUS
-        elif self._at_once >= 0:
-            self.method = AppendMethod.LITERAL_MINUS
-        else:
-            self.method = AppendMethod.PLAIN
+        self.method = method_of(session)
         self.max_batch = MULTIAPPEND_BATCH if self.method is AppendMethod.MULTIAPPEND else 1
+        self.slips = 0  # messages that were stored before one that stands before them at the source
+        self._lanes = [session, *lanes] if self.max_batch == 1 and self._at_once != _UNLIMITED else [session]
+        self._turn = 0
+        self._last: _Command | None = None
+        self._storing = 0.0  # seconds: the longest that a message took beyond the round trip
+        self._last_uid: int | None = None
         self._pending: list[Pending] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
+
+    def widen(self, lanes: Sequence[Session]) -> None:
+        """More connections take turns from the next batch on; no use where literals need not be asked for."""
+        if self.max_batch == 1 and self._at_once != _UNLIMITED and not self.slips:
+            self._lanes += lanes
 
     def outstanding(self) -> int:
         """Octets of messages sent and not answered."""
@@ -124,13 +147,17 @@ class Appender:
         except encoder.EncodeError as error:
             refused = Refused(self._cause(Cause.X_FOLDER), side=self._session.side, detail=str(error))
             pending.results = [Appended(message.uid, None, refused) for message in batch]
+            pending.unread = True
             return pending
         self._pending.append(pending)
         places = [place for place, head in enumerate(heads) if head is not None]
         try:
-            for group in self._groups(places, batch, heads):
-                self._send_command(pending, mailbox, group, heads)
-            self._flush()
+            if len(self._lanes) > 1:
+                self._send_by_turns(pending, mailbox, places, heads)
+            else:
+                for group in self._groups(places, batch, heads):
+                    self._send_command(pending, mailbox, group, heads)
+                self._flush()
         except EngineError:
             self._abandon()
             raise
@@ -166,19 +193,22 @@ class Appender:
             limit = self._session.append_limit
             if limit is not None and message.size > limit:  # RFC 7889: it would travel whole and then be refused
                 raise encoder.EncodeError(f"a message of {message.size} octets; the server takes {limit} (APPENDLIMIT)")
-            words = [b" ", encoder.flag_list(message.flags), b" "]
+            flags, ordinary = _flags_on_the_wire(message.flags)
+            words = [b" ", flags, b" "]
             if message.internal_date:
                 words += [encoder.internal_date(message.internal_date), b" "]
+                ordinary = ordinary and encoder.ordinary((), message.internal_date)
         except encoder.EncodeError as error:
             refused = MessageRefused(self._cause(Cause.X_ITEM), side=self._session.side, detail=str(error))
             pending.results[place] = Appended(message.uid, None, refused)
+            pending.unread = True
             return None
         words.append(b"{%d" % message.size)
-        return _Head(b"".join(words), encoder.ordinary(message.flags, message.internal_date))
+        return _Head(b"".join(words), ordinary)
 
     def _send_command(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
         tag = self._channel.new_tag()
-        command = _Command(tag, places)
+        command = _Command(self._channel, tag, places)
         pending.commands.append(command)
         self._put(tag + b" APPEND " + mailbox)
         for place in places:
@@ -191,9 +221,67 @@ class Appender:
                 self._put(head.octets + b"}\r\n")
                 self._flush()
                 if not self._channel.await_continuation(tag):
+                    pending.unread = True
                     return  # answered instead (too big, over quota): the command is over, and so is its batch
             self._put_content(message)
         self._put(b"\r\n")
+
+    # -- several connections that take turns -------------------------------------------------------------------------------------
+
+    def _send_by_turns(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
+        """Each message is announced on its lane while those before it are under way, and sent when the server asks for it. What may be
+        sent unasked (LITERAL-) has the first lane for itself."""
+        unasked = {place for place in places if (head := heads[place]) and head.ordinary and pending.batch[place].size <= self._at_once}
+        lanes = self._lanes if self._at_once < 0 else self._lanes[1:]
+        asked = [place for place in places if place not in unasked]
+        announced: deque[_Command] = deque()
+        to_announce = iter(asked)
+        for place in places:
+            while len(announced) < len(lanes) and (following := next(to_announce, None)) is not None:
+                announced.append(self._announce(lanes[self._turn].channel, pending, mailbox, following, heads))
+                self._turn = (self._turn + 1) % len(lanes)
+            if place in unasked:
+                command = self._begin_unasked(pending, mailbox, place, heads)
+            else:
+                command = announced.popleft()
+                self._channel = command.channel
+                if not command.channel.await_continuation(command.tag):
+                    pending.unread = True
+                    continue
+            self._keep_apart(command)
+            self._put_content(pending.batch[place])
+            self._put(b"\r\n")
+            self._flush()
+            command.ended_at = time.monotonic()
+            self._last = command
+        self._channel = self._session.channel
+
+    def _begin_unasked(self, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
+        head = heads[place]
+        assert head is not None
+        self._channel = self._session.channel
+        command = _Command(self._channel, self._channel.new_tag(), [place], pending.batch[place].size)
+        self._put(command.tag + b" APPEND " + mailbox + head.octets + b"+}\r\n")
+        pending.commands.append(command)
+        return command
+
+    def _announce(self, channel: Channel, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
+        head = heads[place]
+        assert head is not None
+        command = _Command(channel, channel.new_tag(), [place], pending.batch[place].size)
+        channel.stream.write(command.tag + b" APPEND " + mailbox + head.octets + b"}\r\n")
+        pending.commands.append(command)
+        return command
+
+    def _keep_apart(self, command: _Command) -> None:
+        """Waits until the message before this one, on another lane, was surely taken first."""
+        before = self._last
+        if before is None or before.channel is command.channel:
+            return
+        apart = max(_APART * min(self._session.rtt, 1.0), _APART_STORING * self._storing)
+        wait = before.ended_at + min(apart, 1.0) - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
 
     def _put_content(self, message: Outgoing) -> None:
         if isinstance(message.content, bytes):
@@ -236,10 +324,11 @@ class Appender:
             self._channel.stream.write(*parts)
 
     def _abandon(self) -> None:
-        """The connection is of no more use: a literal may be half sent."""
+        """The connections are of no more use: a literal may be half sent."""
         self._buffer, self._buffered = [], 0
         self._pending = []
-        self._channel.stream.close()
+        for lane in self._lanes:
+            lane.channel.stream.close()
 
     # -- results ---------------------------------------------------------------------------------------------------------------
 
@@ -247,9 +336,13 @@ class Appender:
         """The results of a batch, in its order. A refused MULTIAPPEND gives every message of that command the same error: nothing of it
         was stored (RFC 3502 §3). Raises ConnectionBroken when the answer is lost: then nothing is known."""
         self._channel.must_be_free()
+        pending.commands.sort(key=_place)  # by turns, they were announced ahead
         while pending.commands:
             command = pending.commands[0]
-            answer = self._channel.finish(command.tag, patience=command.octets / _DIGESTS)
+            answer = command.channel.finish(command.tag, patience=command.octets / _DIGESTS)
+            if command.ended_at:
+                took = time.monotonic() - command.ended_at - self._session.rtt
+                self._storing = max(self._storing * 0.98, min(took, 0.5))
             pending.commands.pop(0)
             self._record(pending, command, answer.tagged)
         if pending in self._pending:
@@ -268,6 +361,25 @@ class Appender:
         uidvalidity, uids = _appenduid(tagged, len(command.places))
         for index, place in enumerate(command.places):
             pending.results[place] = Appended(batch[place].uid, uids[index] if uids else None, None, uidvalidity)
+        if uids and len(self._lanes) > 1:
+            if self._last_uid is not None and uids[0] < self._last_uid:
+                self.slips += 1
+                self._lanes = self._lanes[:1]
+            self._last_uid = uids[-1]
+
+
+def _place(command: _Command) -> int:
+    return command.places[0]
+
+
+def method_of(session: Session) -> AppendMethod:
+    """The best that this server offers."""
+    offered = session.capabilities
+    if "MULTIAPPEND" in offered:
+        return AppendMethod.MULTIAPPEND
+    if "LITERAL+" in offered:
+        return AppendMethod.LITERAL_PLUS
+    return AppendMethod.LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else AppendMethod.PLAIN
 
 
 def _appenduid(tagged: Tagged, count: int) -> tuple[int | None, list[int]]:

@@ -2,82 +2,117 @@
 another mover brought.
 
 Identity is content, every byte of it: an equal header block and size may hide another body (a tool that turned 8-bit octets into
-question marks, a draft). Counts are kept: see engine/transfer/matching.py. No SEARCH is used.
+question marks, a draft). Counts are kept: each destination message is given away once, equal ones in the order of their UIDs, those with
+the same date first, so that copies that differ in their date only stay themselves. No SEARCH is used.
+Bounded: the two listings lie in a temporary database on disk (census.py), digests are taken a few hundred messages at a time.
 """
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
+from engine.causes import Cause
 from engine.imap.fetch import Metadata, fetch_digests, fetch_headers, fetch_metadata
+from engine.imap.flags import FlagChange, store_flags
 from engine.imap.session import Session
-from engine.transfer.matching import Claims, Pair, instant, pair_equal
+from engine.ledger import Outcome, SetAsideRow
+from engine.providers.catalogue import provider
+from engine.providers.provider import Quirk
+from engine.transfer import points
+from engine.transfer.census import Census, Found, Side
+from engine.transfer.matching import Claims, instant
+from engine.transfer.proof import folded
+from engine.transfer.records import Arrived, FolderRecords, Listed
 
-ALTERED_OCTETS = 64  # and 2 % of the message: what line ends, NULs and a final newline can make
-
-
-def adopt(source: Session, target: Session, target_folder: str, wanted: Sequence[Metadata], claims: Claims, *,
-          sizes_are_exact: bool = True) -> tuple[list[Pair], list[Pair]]:
-    """Pairs source messages with unclaimed destination messages: those of the same content, and those that the destination's
-    server altered when it stored them. The destination's folder is EXAMINEd here, the source's by the caller.
-
-    `sizes_are_exact` False (Exchange: RFC822.SIZE is a guess) compares headers of all messages, not only of those of equal size.
-    """
-    if not target.examine(target_folder).messages:
-        return [], []
-    there = {m.uid: m for m in fetch_metadata(target, 1, None) if m.uid not in claims}
-    here = {m.uid: m for m in wanted}
-    pairs = _same(source, target, *(_of_common_size(here, there) if sizes_are_exact else (here, there)), sizes_are_exact)
-    for pair in pairs:
-        del here[pair.source_uid], there[pair.target_uid]
-    return pairs, _altered(source, target, here, there)
+ALTERED_OCTETS = 64      # and 2 % of the message: what line ends, NULs and a final newline can make
+AT_ONCE = 500            # messages of one write of the ledger, and of one question for digests
 
 
-def _same(source: Session, target: Session, here: dict[int, Metadata], there: dict[int, Metadata],
-          sizes_are_exact: bool) -> list[Pair]:
-    """Of the same octets. What is read is what could be equal: messages of a size, or else of a header block, that both sides have.
-    Among equal messages those with the same date are paired first: copies that differ in their date only stay themselves."""
-    if not sizes_are_exact:
-        here, there = _of_common_header(source, target, here, there)
-    if not here or not there:
-        return []
-    here_digest, there_digest = dict(fetch_digests(source, sorted(here))), dict(fetch_digests(target, sorted(there)))
-    pairs = pair_equal({u: (d, instant(here[u].internal_date)) for u, d in here_digest.items()},
-                       {u: (d, instant(there[u].internal_date)) for u, d in there_digest.items()})
-    source_paired, target_paired = {p.source_uid for p in pairs}, {p.target_uid for p in pairs}
-    return pairs + pair_equal({u: d for u, d in here_digest.items() if u not in source_paired},
-                              {u: d for u, d in there_digest.items() if u not in target_paired})
+class Adoption:
+    """Of one folder, EXAMINEd at the source by the caller; the destination's is EXAMINEd here, and left."""
+
+    def __init__(self, source: Session, target: Session, target_folder: str, records: FolderRecords, claims: Claims) -> None:
+        self._source, self._target = source, target
+        self._folder = target_folder
+        self._records = records
+        self._claims = claims
+        self._sizes_are_exact = Quirk.SIZE_IS_ESTIMATE not in provider(source.provider).quirks
+
+    def run(self) -> None:
+        """Stores a run for each message that is there already. What the destination's server altered when it stored it is set aside by
+        name. Flags that the source has and the copy lacks are added to the copy; none is taken away."""
+        if not self._target.examine(self._folder).messages:
+            return
+        with Census() as census:
+            census.add_there((m.uid, m.size, instant(m.internal_date), m.flags) for m in fetch_metadata(self._target, 1, None)
+                             if m.uid not in self._claims)
+            census.add_here(self._listed())
+            self._take_digests(census)
+            census.pair_equal()
+            self._take_header_digests(census)
+            census.pair_altered(ALTERED_OCTETS)
+            self._target.unselect()
+            self._store(census)
+
+    def _listed(self) -> Iterator[tuple[int, int, int, float | str, tuple[str, ...], str]]:
+        accounted, previous = self._records.accounted(), 0
+        for m in fetch_metadata(self._source, 1, None):
+            if m.uid not in accounted:
+                yield m.uid, previous, m.size, instant(m.internal_date), m.flags, m.internal_date
+            previous = m.uid
+
+    def _sides(self) -> tuple[tuple[Side, Session], ...]:
+        return ("here", self._source), ("there", self._target)
+
+    def _take_digests(self, census: Census) -> None:
+        """Of what could be equal: messages of a size, or else of a header block, that both sides have."""
+        if not self._sizes_are_exact:
+            census.set_headers("here", self._headers(self._source, census.all_uids("here")))
+            census.set_headers("there", self._headers(self._target, census.all_uids("there")))
+        for side, session in self._sides():
+            for uids in census.uids_in_common(side, "size" if self._sizes_are_exact else "header", AT_ONCE):
+                census.set_digests(side, ((bytes.fromhex(digest), uid) for uid, digest in fetch_digests(session, uids)))
+
+    def _take_header_digests(self, census: Census) -> None:
+        """Of messages without an equal whose date occurs on the other side: a destination's own mail costs nothing."""
+        for side, session in self._sides():
+            census.set_headers(side, self._headers(session, census.uids_in_common(side, "date", AT_ONCE)))
+
+    @staticmethod
+    def _headers(session: Session, several: Iterator[list[int]]) -> Iterator[tuple[bytes, int]]:
+        for uids in several:
+            for uid, header in fetch_headers(session, uids):
+                yield hashlib.sha256(header).digest(), uid
+
+    def _store(self, census: Census) -> None:
+        for some in census.pairs(AT_ONCE):
+            self._add_flags(some)
+            aside = [SetAsideRow(f.uid, Cause.INCOMPLETE, f"at the destination as UID {f.target_uid}, altered by its server", f.size)
+                     for f in some if f.altered]
+            points.reached("before what is there already is stored")
+            self._records.write(arrived=[Arrived(_as_listed(f), f.target_uid) for f in some], outcome=Outcome.ALREADY_THERE)
+            if aside:
+                row = self._records.row
+                self._records.write(row=replace(row, already_there=row.already_there - len(aside)), set_aside=aside)
+            self._claims.add(f.target_uid for f in some)
+
+    def _add_flags(self, some: list[Found]) -> None:
+        lacking: dict[tuple[str, ...], list[int]] = {}
+        for f in some:
+            missing = folded(f.flags) - folded(f.target_flags)
+            if missing:
+                add = tuple(flag for flag in f.flags if flag.lower() in missing)
+                lacking.setdefault(add, []).append(f.target_uid)
+        if lacking:
+            store_flags(self._target, self._folder, [FlagChange(tuple(sorted(uids)), add, ()) for add, uids in lacking.items()])
 
 
-def _of_common_header(source: Session, target: Session, here: dict[int, Metadata],
-                      there: dict[int, Metadata]) -> tuple[dict[int, Metadata], dict[int, Metadata]]:
-    keys = [{uid: hashlib.sha256(header).digest() for uid, header in fetch_headers(session, sorted(messages))}
-            for session, messages in ((source, here), (target, there))]
-    common = set(keys[0].values()) & set(keys[1].values())
-    return ({u: here[u] for u, key in keys[0].items() if key in common},
-            {u: there[u] for u, key in keys[1].items() if key in common})
-
-
-def _altered(source: Session, target: Session, here: dict[int, Metadata], there: dict[int, Metadata]) -> list[Pair]:
-    """Among what found no equal: the same header block, the same date to the second, nearly the same size (not
-    the same: those were compared by every byte and are another message). Only messages whose
-    date occurs on the other side are looked at, so that a destination's own mail costs nothing."""
-    dates = {instant(m.internal_date) for m in here.values()} & {instant(m.internal_date) for m in there.values()}
-    here = {u: m for u, m in here.items() if instant(m.internal_date) in dates}
-    there = {u: m for u, m in there.items() if instant(m.internal_date) in dates}
-    if not here or not there:
-        return []
-    here_keys, there_keys = dated_headers(source, here), dated_headers(target, there)
-    return [p for p in pair_equal(here_keys, there_keys)
-            if 0 < abs(here[p.source_uid].size - there[p.target_uid].size) <= ALTERED_OCTETS + here[p.source_uid].size // 50]
+def _as_listed(found: Found) -> Listed:
+    return Listed(Metadata(found.uid, found.size, found.flags, found.internal_date), found.previous)
 
 
 def dated_headers(session: Session, messages: dict[int, Metadata]) -> dict[int, tuple[bytes, float | str]]:
     """(hash of the header block, date as an instant) by UID: what a server that alters bodies leaves alone."""
     return {uid: (hashlib.sha256(header).digest(), instant(messages[uid].internal_date))
             for uid, header in fetch_headers(session, sorted(messages))}
-
-
-def _of_common_size(here: dict[int, Metadata], there: dict[int, Metadata]) -> tuple[dict[int, Metadata], dict[int, Metadata]]:
-    common = {m.size for m in here.values()} & {m.size for m in there.values()}
-    return {u: m for u, m in here.items() if m.size in common}, {u: m for u, m in there.items() if m.size in common}

@@ -1,48 +1,39 @@
 """A whole mailbox: plans the folders, moves them over one or more pairs of connections, and says how it ended.
 
 Parallel by folder, so that a folder's order is kept; folders that share a destination folder go one after the other. Connections
-that break are opened again, BREAKS_IN_A_ROW times without progress at most; a server that asks us to wait is obeyed: a short wait
-here, a long one ends the run as PAUSED with `retry_after`, and the ledger holds the place.
+that break are opened again (pairs.py); a server that asks us to wait is obeyed: a short wait here, a long one ends the run as PAUSED
+with `retry_after`, and the ledger holds the place. A folder that was complete is looked at, not read: what changed in it goes on.
 """
 from __future__ import annotations
 
-import logging
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from engine.causes import Cause, Side
+from engine.causes import Cause
 from engine.endpoint import Account, Route
-from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan, ignores_case, plan_folders
 from engine.folders.roles import FolderRole
-from engine.imap.session import FolderStatus, Session
+from engine.imap.session import FolderStatus, Survey
 from engine.ledger import FolderRow, LedgerStore, SetAsideRow
 from engine.progress import ProgressSink, Silent, Stop
 from engine.redact import redact
-from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport, Step, StepState
+from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
+from engine.transfer import points
+from engine.transfer.delta import FolderDelta, carry_over, look_for_changes
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims
-from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
+from engine.transfer.pairs import BREAKS_IN_A_ROW, Pairs, Stopped, close
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.tally import Tally
 from engine.transfer.undo import finish_undone
+from engine.transfer.writing import FolderLost
 
-log = logging.getLogger(__name__)
-
-BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
-BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
-LOGIN_TRIES = 2                  # a server that hangs up at LOGIN may have counted it
-QUICK_SECONDS = 30.0             # a failure that took longer is final for this run
-RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
-
-
-class _Stopped(Exception):
-    """Stop was asked; everything sent is answered and stored."""
+FOLDER_LOST_TRIES = 2   # times that one destination folder may be deleted under our hands
+DAY_SECONDS = 86_400.0
 
 
 @dataclass
@@ -61,132 +52,120 @@ class _End:
     stopped: bool = False
 
 
+@dataclass(frozen=True)
+class CopyOptions:
+    """How a mailbox is moved. `connections`: pairs at most; None: as many as both providers' data allow. `recent_days`: of each folder,
+    what is younger goes first."""
+
+    connections: int | None = 1
+    retry_set_aside: bool = False
+    recent_days: float | None = None
+
+
 def copy_mailbox(source: Account, destination: Account, *, ledger: LedgerStore, source_route: Route | None = None,
-                 destination_route: Route | None = None, connections: int = 1, progress: ProgressSink | None = None,
-                 stop: Stop | None = None, retry_set_aside: bool = False, clock: Clock | None = None) -> CopyReport:
-    """Moves everything that is not accounted for in `ledger`. Expected failures come back as the report's outcome and cause;
-    LeaseLost (from the ledger or the sink) is raised, after every connection was closed."""
-    move = _MailboxMove(source, destination, SerialStore(ledger), source_route or Route(), destination_route or Route(),
-                        max(1, connections), progress or Silent(), stop or Stop(), retry_set_aside, clock or Clock())
+                 destination_route: Route | None = None, connections: int | None = 1, progress: ProgressSink | None = None,
+                 stop: Stop | None = None, retry_set_aside: bool = False, recent_days: float | None = None,
+                 clock: Clock | None = None) -> CopyReport:
+    """Moves everything that is not accounted for in `ledger`, and carries over what changed since. Expected failures come back as the
+    report's outcome and cause; LeaseLost (from the ledger or the sink) is raised, after every connection was closed."""
+    options = CopyOptions(connections, retry_set_aside, recent_days)
+    sink, stop = progress or Silent(), stop or Stop()
+    move = _MailboxMove(source, SerialStore(ledger), sink, stop, options, clock or Clock(),
+                        Pairs(source, destination, source_route or Route(), destination_route or Route(), sink, stop.asked))
     return move.run()
 
 
 @dataclass
 class _MailboxMove:
     source: Account
-    destination: Account
     store: SerialStore
-    source_route: Route
-    destination_route: Route
-    connections: int
     sink: ProgressSink
     stop: Stop
-    retry_set_aside: bool
+    options: CopyOptions
     clock: Clock
+    pairs: Pairs
+    pass_id: int = 0
     rows: dict[str, FolderRow] = field(default_factory=dict)       # by source folder
     before: dict[str, FolderRow] = field(default_factory=dict)     # as they were when this run began; without those started anew
     plans: list[FolderPlan] = field(default_factory=list)
     counted: dict[str, FolderStatus] = field(default_factory=dict)  # source folders
     existing: dict[str, FolderStatus] = field(default_factory=dict)  # destination folders
+    deltas: dict[str, FolderDelta] = field(default_factory=dict)   # of source folders that were complete
+    done_with: set[str] = field(default_factory=set)               # source folders without new mail
     refused: list[SetAsideReport] = field(default_factory=list)    # whole folders
     jobs: deque[_Job] = field(default_factory=deque)
     breaks: Breaks = field(default_factory=Breaks)
     end: _End = field(default_factory=_End)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    planned: threading.Event = field(default_factory=threading.Event)
+    helpers: list[threading.Thread] = field(default_factory=list)
     tally: Tally | None = None
-    at_login: bool = False  # the connection under way has sent its secret and had no answer
+    slips: int = 0
 
     def run(self) -> CopyReport:
         begun = time.monotonic()
         report = CopyReport()
+        self.pairs.stopping = self._stopping
         try:
-            first = self._persist(self._open, BREAKS_AT_THE_START)
-            try:
-                self._plan(first)
-                self._move_all(first)
-                if self.end.error is None and not self.end.stopped:
-                    self._sweep(first)
-            finally:
-                _close(first)
-        except _Stopped:
+            self._run()
+        except Stopped:
             self.end.stopped = True
         except EngineError as error:
             self.end.error = self.end.error or error
         if self.end.error is not None and not isinstance(self.end.error, EngineError):
             raise self.end.error
         self._fill(report)
+        if self.pass_id:
+            self.store.end_pass(self.pass_id, time.time(), report.outcome.value)
         report.seconds = time.monotonic() - begun
         return report
 
-    # -- connections -------------------------------------------------------------------------------------------------------
-
-    def _open(self) -> Sessions:
-        self.at_login = False
-        source = Session.open(self.source, self.source_route, side=Side.SOURCE, on_step=self._note_login)
+    def _run(self) -> None:
+        first = self.pairs.open_first()
         try:
-            return Sessions(source, Session.open(self.destination, self.destination_route, side=Side.DESTINATION,
-                                                 on_step=self._note_login))
-        except BaseException:
-            source.close()
+            self.pass_id = self.store.begin_pass(time.time())
+            self._plan_patiently(first)
+            self._move_all(first)
+            if self.end.error is None and not self.end.stopped:
+                self._sweep(first)
+        except BaseException as error:
+            self._ended(error)  # a helper that waits for the plan goes home
             raise
-
-    def _note_login(self, step: Step, state: StepState) -> None:
-        self.at_login = step is Step.LOGIN and state is not StepState.OK
-
-    def _persist(self, work: Callable[[], Sessions], most: int) -> Sessions:
-        """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
-        is not tried again: each try may count as a login there, and somebody waits for our word."""
-        for tries in range(most + 1):
-            begun = time.monotonic()
-            try:
-                return work()
-            except (ConnectionBroken, Throttled) as error:
-                slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
-                least = min(most, LOGIN_TRIES - 1) if self.at_login and isinstance(error, ConnectionBroken) else most
-                self._wait_or_give_up(error, tries, tries if slow else least)
-        raise AssertionError("_wait_or_give_up raises at the last try")
-
-    def _wait_or_give_up(self, error: EngineError, tries: int, most: int) -> None:
-        """Waits before try number `tries` + 1, or raises: PAUSED's Throttled for a long wait or one wait too many, the error itself after
-        the last try."""
-        self._tell(error)
-        if self._stopping():
-            raise _Stopped from error
-        if error.server_text and (error.retry_after or 0) > WAIT_HERE_SECONDS:  # a wait counts in a goodbye, too
-            raise Throttled(error.cause, side=error.side, server_text=error.server_text, detail=error.detail, causes=error.causes,
-                            retry_after=error.retry_after) from error
-        wait = RECONNECT_SECONDS[min(tries, len(RECONNECT_SECONDS) - 1)]
-        if isinstance(error, Throttled):
-            wait = error.retry_after if error.retry_after is not None else max(wait, UNSTATED_WAIT_SECONDS)
-            if wait > WAIT_HERE_SECONDS or tries >= most:
-                raise error
-        elif tries >= most or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
-            raise error
-        deadline = time.monotonic() + wait * random.uniform(1.0, 1.5)  # noqa: S311  # jitter, not a secret
-        while time.monotonic() < deadline:
-            if self._stopping():
-                raise _Stopped from error
-            time.sleep(0.1)
-
-    def _tell(self, error: EngineError) -> None:
-        self.sink.server_line(error.side, error.cause, redact(error.server_text or error.detail))
+        finally:
+            self.planned.set()
+            for thread in self.helpers:
+                thread.join()
+            close(first)
 
     # -- the plan ----------------------------------------------------------------------------------------------------------
 
+    def _plan_patiently(self, first: Sessions) -> None:
+        """A connection that breaks while the mailboxes are looked at is opened again, like any other."""
+        for tries in range(BREAKS_IN_A_ROW + 1):
+            try:
+                self._plan(first)
+                return
+            except ConnectionBroken as error:
+                self.pairs.wait_or_give_up(error, tries, BREAKS_IN_A_ROW)
+                self.pairs.reopen(first)
+
     def _plan(self, sessions: Sessions) -> None:
-        """Which folders, where to, how many messages; unchanged folders are done with here, without being opened."""
+        """Which folders, where to, how many messages; unchanged folders are done with here, without being read."""
         source, target = sessions.source, sessions.target
-        self.rows = {row.source: row for row in finish_undone(target, self.store)}
+        self.rows = {row.source: row for row in self.store.folders()}
+        if not any(row.complete for row in self.rows.values()):
+            self._open_helpers(sessions)  # there is work for them: they log in while we plan
+        here, there = self._survey(sessions)
+        if self.rows:
+            self.rows = {row.source: row for row in finish_undone(target, self.store)}
         self.before = dict(self.rows)
-        theirs = target.list_folders()
-        prefix, separator = target.namespace_prefix()
         self.plans = plan_folders(
-            source.list_folders(), theirs, source_prefix=source.namespace_prefix()[0], destination_prefix=prefix,
-            destination_separator=separator or "", provider=self.source.endpoint.provider or source.provider,
+            here.folders, there.folders, source_prefix=here.prefix, destination_prefix=there.prefix,
+            destination_separator=there.separator or "", provider=self.source.endpoint.provider or source.provider,
             case_insensitive=ignores_case(target.provider), kept={row.source: row.target for row in self.rows.values() if row.target})
-        self.counted = source.statuses([p.source.name for p in self.plans])
+        self.counted, self.existing = here.statuses, there.statuses
         wanted = [p for p in self.plans if p.rule is None]
-        self.existing = target.statuses(sorted({p.target for p in wanted if p.exists}))
+        self.deltas = look_for_changes(source, [row for p in wanted if (row := self._may_be_unchanged(p))], self.store)
         self.tally = Tally(self.sink, sum(s.messages for s in self.counted.values()),
                            sum(s.size or 0 for s in self.counted.values()), len(self.plans))
         for plan in self.plans:
@@ -195,14 +174,36 @@ class _MailboxMove:
         by_target: dict[str, _Job] = {}
         for plan in wanted:
             if self._unchanged(plan):
-                self.tally.put(self.rows[plan.source.name])
-            else:
-                by_target.setdefault(plan.target, _Job(plan.target, [])).plans.append(plan)
-        self.jobs.extend(sorted(by_target.values(), key=self._turn))
+                self._done_with(plan)
+                if not self.deltas[plan.source.name].changed:
+                    continue
+            by_target.setdefault(plan.target, _Job(plan.target, [])).plans.append(plan)
+        self.jobs = deque(sorted(by_target.values(), key=self._turn))
+
+    def _survey(self, sessions: Sessions) -> tuple[Survey, Survey]:
+        """Both sides at once."""
+        found: list[Survey | BaseException] = []
+
+        def survey_target() -> None:
+            try:
+                found.append(sessions.target.survey())
+            except BaseException as error:  # raised by the thread that asked
+                found.append(error)
+
+        helper = threading.Thread(target=survey_target, name="survey-destination", daemon=True)
+        helper.start()
+        try:
+            here = sessions.source.survey()
+        finally:
+            helper.join()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return here, found[0]
 
     def _turn(self, job: _Job) -> tuple[bool, int]:
         """Inbox first, then the largest: the longest folder must not be the last to start."""
-        messages = sum(self.counted[p.source.name].messages for p in job.plans if p.source.name in self.counted)
+        messages = sum(self.counted[p.source.name].messages for p in job.plans
+                       if p.source.name in self.counted and p.source.name not in self.done_with)
         return (all(p.role is not FolderRole.INBOX for p in job.plans), -messages)
 
     def _row(self, plan: FolderPlan) -> FolderRow:
@@ -215,51 +216,76 @@ class _MailboxMove:
         counted = self.counted.get(plan.source.name)
         messages = counted.messages if counted else 0
         row = self._row(plan)
-        self.rows[row.source] = self.store.put_folder(FolderRow(
-            row.source, "", row.id, source_display=plan.source.display, role=row.role, rule=plan.rule,
-            total=messages, excluded=messages))
+        excluded = FolderRow(row.source, "", row.id, source_display=plan.source.display, role=row.role, rule=plan.rule,
+                             total=messages, excluded=messages)
+        self.rows[row.source] = excluded if excluded == row else self.store.put_folder(excluded)
         assert self.tally is not None
         self.tally.put(self.rows[row.source])
 
+    def _may_be_unchanged(self, plan: FolderPlan) -> FolderRow | None:
+        """The row of a folder that was complete and whose destination is the one it was; whether it is the same still, a look tells."""
+        row, there = self.rows.get(plan.source.name), self.existing.get(plan.target)
+        if row is None or not row.complete or there is None or there.uidvalidity != row.target_uidvalidity:
+            return None
+        return None if self.options.retry_set_aside and row.set_aside else row
+
     def _unchanged(self, plan: FolderPlan) -> bool:
-        """Nothing new since the folder was completed, by one STATUS on each side."""
-        row, here, there = self.rows.get(plan.source.name), self.counted.get(plan.source.name), self.existing.get(plan.target)
-        if row is None or here is None or there is None or not row.complete or (self.retry_set_aside and row.set_aside):
-            return False
-        return (here.uidnext == row.source_uidnext and here.messages <= row.source_messages and here.uidvalidity == row.source_uidvalidity
-                and there.uidvalidity == row.target_uidvalidity)
+        delta = self.deltas.get(plan.source.name)
+        return delta is not None and delta.nothing_new()
+
+    def _done_with(self, plan: FolderPlan) -> None:
+        """Nothing is to be moved. What is gone at the source is counted, once."""
+        name = plan.source.name
+        self.done_with.add(name)
+        row, gone = self.rows[name], self.deltas[name].gone
+        if gone:
+            row = self.store.put_folder(replace(row, gone=row.gone + gone, source_messages=row.source_messages - gone))
+            self.rows[name] = row
+        assert self.tally is not None
+        self.tally.put(row)
 
     # -- moving ------------------------------------------------------------------------------------------------------------
 
     def _move_all(self, first: Sessions) -> None:
-        helpers = [threading.Thread(target=self._helper, name=f"pair-{n}", daemon=True)
-                   for n in range(2, min(self.connections, len(self.jobs)) + 1)]
-        for thread in helpers:
-            thread.start()
+        if not self.helpers:
+            self._open_helpers(first, len(self.jobs) - 1)
+        self.planned.set()
         try:
             self._work(first)
         except BaseException as error:
             self._ended(error)
-        for thread in helpers:
+        for thread in self.helpers:
             thread.join()
+
+    def _open_helpers(self, first: Sessions, at_most: int = 15) -> None:
+        """Further pairs, as many as are allowed."""
+        allowed = self.options.connections
+        if allowed is None:
+            allowed = min(first.source.limits.connections, first.target.limits.connections)
+        for number in range(2, min(allowed, at_most + 1) + 1):
+            thread = threading.Thread(target=self._helper, name=f"pair-{number}", daemon=True)
+            self.helpers.append(thread)
+            thread.start()
 
     def _helper(self) -> None:
         """A further pair. That it cannot be opened is no failure of the move: the first pair does the work."""
         try:
-            sessions = self._open()
+            sessions = self.pairs.open()
         except EngineError as error:
-            self._tell(error)
+            self.pairs.tell(error)
             return
         try:
-            self._work(sessions)
+            self.planned.wait()
+            if not self._stopping():
+                self._work(sessions)
         except BaseException as error:
             self._ended(error)
         finally:
-            _close(sessions)
+            close(sessions)
 
     def _ended(self, error: BaseException) -> None:
         with self.lock:
-            if isinstance(error, _Stopped):
+            if isinstance(error, Stopped):
                 self.end.stopped = True
             elif self.end.error is None:
                 self.end.error = error
@@ -275,7 +301,7 @@ class _MailboxMove:
             if job is None:
                 return
             if self._stopping():
-                raise _Stopped
+                raise Stopped
             claims = self._claims(job.target)
             for plan in job.plans:
                 self._move_folder(sessions, plan, claims)
@@ -285,20 +311,32 @@ class _MailboxMove:
         return Claims(run for row in list(self.rows.values()) if row.target == target and row.id for run in self.store.runs(row.id))
 
     def _move_folder(self, sessions: Sessions, plan: FolderPlan, claims: Claims) -> None:
-        """One folder to its end, over as many connections as it takes. Raises _Stopped when stop was asked."""
+        """One folder to its end, over as many connections as it takes. Raises Stopped when stop was asked."""
         assert self.tally is not None
-        name, breaks, status = plan.source.name, 0, self.existing.get(plan.target)
+        name, breaks, lost, status = plan.source.name, 0, 0, self.existing.get(plan.target)
         row = self._row(plan)
         while True:
             move = FolderMove(sessions, self.store, plan, claims, status, self.tally, self._stopping, self.breaks,
-                              self.retry_set_aside and not breaks, self.clock, row)
+                              self.options.retry_set_aside and not breaks, self.clock, row, self.pass_id, self._recent_since())
             try:
-                finished = move.run()
-            except (ConnectionBroken, Throttled) as error:
-                breaks = 1 if move.row.moved > row.moved else breaks + 1
+                finished = True if name in self.done_with else move.run()
+                if finished and not move.anew:
+                    move.row = self._carry_over(sessions, move.row)
+            except (ConnectionBroken, Throttled, ProtocolError) as error:
+                progress = move.row.moved + move.row.set_aside > row.moved + row.set_aside
+                breaks = 1 if progress else breaks + 1
                 row, plan, status = move.row, move.plan, None
-                self._wait_or_give_up(error, breaks - 1, BREAKS_IN_A_ROW)
-                self._reopen(sessions)
+                self.pairs.wait_or_give_up(error, breaks - 1, BREAKS_IN_A_ROW)
+                self.pairs.reopen(sessions)
+                continue
+            except FolderLost as error:
+                lost += 1
+                row, plan, status = move.row, replace(move.plan, exists=False), None
+                self.pairs.tell(error)
+                if lost > FOLDER_LOST_TRIES:
+                    self._folder_refused(plan, error)
+                    return
+                self.pairs.reopen(sessions)
                 continue
             except Refused as error:
                 if error.cause is not Cause.X_FOLDER:
@@ -306,22 +344,32 @@ class _MailboxMove:
                 self._folder_refused(plan, error)
                 return
             finally:
+                self.slips += move.slips
                 if move.row.id:
                     self.rows[name] = move.row
                 if move.anew:
                     self.before.pop(name, None)
+                    self.deltas.pop(name, None)
             if not finished:
-                raise _Stopped
+                raise Stopped
             return
 
-    def _reopen(self, sessions: Sessions) -> None:
-        _close(sessions)
-        fresh = self._persist(self._open, BREAKS_IN_A_ROW)
-        sessions.source, sessions.target = fresh.source, fresh.target
+    def _recent_since(self) -> float | None:
+        days = self.options.recent_days
+        return None if days is None else self.clock.wall() - days * DAY_SECONDS
+
+    def _carry_over(self, sessions: Sessions, row: FolderRow) -> FolderRow:
+        delta = self.deltas.get(row.source)
+        if delta is None or not delta.changed:
+            return row
+        points.reached("before changed flags are looked up")
+        row = carry_over(delta, sessions.target, self.store, row)
+        delta.changed = {}
+        return row
 
     def _folder_refused(self, plan: FolderPlan, error: EngineError) -> None:
         """One folder cannot be opened: it is named, and the mailbox goes on."""
-        self._tell(error)
+        self.pairs.tell(error)
         with self.lock:
             words = redact(error.server_text or error.detail)
             self.refused.append(SetAsideReport(plan.source.display, 0, error.cause.value, words))
@@ -344,6 +392,7 @@ class _MailboxMove:
             for aside in self.store.set_aside(row.id) if row and row.id else ():
                 report.set_aside.append(_set_aside_report(plan, aside))
         report.set_aside += self.refused
+        report.pass_id, report.out_of_order = self.pass_id, self.slips
         before = {row.source: row.bytes_moved for row in self.before.values()}
         report.bytes = sum(max(0, row.bytes_moved - before.get(row.source, 0)) for row in self.rows.values())
         error = self.end.error
@@ -366,14 +415,10 @@ class _MailboxMove:
         earlier = self.before.get(plan.source.name)
         moved = max(0, row.moved - earlier.moved) if earlier else row.moved
         return FolderReport(plan.source.display, row.target_display, row.role, row.total, moved,
-                            row.already_there + row.moved - moved, row.excluded, row.set_aside, row.vanished, row.rule, row.note)
+                            row.already_there + row.moved - moved, row.excluded, row.set_aside, row.vanished, row.rule, row.note,
+                            row.repaired, row.gone, row.flags_updated)
 
 
 def _set_aside_report(plan: FolderPlan, aside: SetAsideRow) -> SetAsideReport:
     return SetAsideReport(plan.source.display, aside.uid, aside.reason.value, aside.server_text, aside.size, aside.internal_date)
 
-
-def _close(sessions: Sessions) -> None:
-    """Says goodbye where the connection still allows it."""
-    for session in (sessions.source, sessions.target):
-        session.logout()

@@ -6,35 +6,38 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.causes import Cause, Side
-from engine.errors import ConnectionBroken, EngineError, Throttled
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
 from engine.folders.mapping import FolderPlan
-from engine.imap.fetch import fetch_metadata, fetch_uids
+from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected, Session
-from engine.ledger import FolderRow, Outcome, SetAsideRow
+from engine.ledger import FolderRow, Outcome, Repair, RepairRow, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
-from engine.transfer import recover
-from engine.transfer.adopt import adopt
+from engine.transfer import points, recover
+from engine.transfer.adopt import Adoption
 from engine.transfer.matching import Claims, Pair
+from engine.transfer.proof import Difference, Proof, folded
 from engine.transfer.reading import Reader, Wanted
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
 from engine.transfer.tally import Tally
-from engine.transfer.target import ensure_target
-from engine.transfer.writing import AppendedList, Writer
+from engine.transfer.target import TargetFolder
+from engine.transfer.writing import FolderLost, Writer
+from engine.wire import encoder
 
 BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
 
 
 @dataclass
 class Sessions:
-    """One connection to each side."""
+    """One connection to each side; `lanes` are further ones to a destination that must be asked for each literal."""
 
     source: Session
     target: Session
+    lanes: list[Session] = field(default_factory=list)
 
 
 @dataclass
@@ -65,17 +68,22 @@ class FolderMove:
     retry_set_aside: bool
     clock: recover.Clock
     row: FolderRow                  # as the ledger has it, also after a failure
+    pass_id: int = 0
+    recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
+    slips: int = 0                  # messages that the destination stored out of their order
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
-        source, target = self.sessions.source, self.sessions.target
-        selected = source.examine(self.plan.source.name)
-        self.plan = ensure_target(target, self.plan)
-        status = self.target_status or target.status(self.plan.target)
+        asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
+        selected = self.sessions.source.examine(self.plan.source.name)
+        self.plan, status = asked.ready()
         records = self._open(selected, status)
         try:
             return self._run(records, selected, status)
+        except FolderLost:
+            self.plan = replace(self.plan, exists=False)
+            raise
         finally:
             self.row = records.row
 
@@ -87,12 +95,11 @@ class FolderMove:
         if not records.row.target_uidvalidity:
             self._adopt(records, selected, status)
         whole = not records.row.source_uidnext
-        finished, appended, seen = self._move_rest(records, selected, status)
+        finished, seen = self._move_rest(records, selected, status)
         if finished:
-            self._prove(records, appended)
             if whole and seen < selected.messages:
                 self._name_what_is_not_listed(records, seen)
-            self._complete(records, selected)
+            self._complete(records, selected, seen, whole)
         self.tally.put(records.row, now=True)
         return finished
 
@@ -101,14 +108,42 @@ class FolderMove:
         than the source now shows below its old end."""
         plan = self.plan
         row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
-        records = FolderRecords(self.store, self.store.put_folder(row))
+        records = FolderRecords(self.store, self.store.put_folder(row), self.pass_id)
         known = records.row
         if (known.source_uidvalidity not in (0, selected.uidvalidity) or known.target_uidvalidity not in (0, status.uidvalidity)
-                or self._shows_older_mail(known, selected)):
+                or self._was_made_again(records, selected, status) or self._shows_older_mail(known, selected)):
             self._start_anew(records, status)
         records.write(row=replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
                                   total=max(records.row.total, selected.messages)))
         return records
+
+    def _was_made_again(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
+        """The UIDVALIDITY is the old one and the folder another: UIDs went back to lower numbers, or (where the server's UIDVALIDITY is
+        constant: Alibaba) what the ledger calls a message's copy is no copy of what bears its UID now. RFC 3501 §2.3.1.1 forbids both."""
+        source, target = self.sessions.source, self.sessions.target
+        highest = records.runs[-1] if records.runs else None
+        if highest is None:
+            return False
+        if selected.uidnext is not None and selected.uidnext <= highest.source_last:
+            return True
+        if status.uidnext and status.uidnext <= (last := max(run.target_first + run.count - 1 for run in records.runs)):
+            there = target.examine(self.plan.target)  # a STATUS may be an old one; what a folder says when it is opened is not
+            target.unselect()
+            if there.uidnext is not None and there.uidnext <= last:
+                return True
+        constant = any(Quirk.UIDVALIDITY_CONSTANT in provider(side.provider).quirks for side in (source, target))
+        return constant and not self._samples_agree(records.runs)
+
+    def _samples_agree(self, runs: Sequence[Run]) -> bool:
+        """The first messages of the oldest, a middle and the newest run, compared by every byte; one that is gone says nothing."""
+        source, target = self.sessions.source, self.sessions.target
+        pairs = {run.source_first: run.target_first for run in (runs[0], runs[len(runs) // 2], runs[-1])}
+        here = dict(fetch_digests(source, list(pairs)))
+        target.examine(self.plan.target)
+        there = dict(fetch_digests(target, list(pairs.values())))
+        target.unselect()
+        both = [(here[uid], there[copy]) for uid, copy in pairs.items() if uid in here and copy in there]
+        return not both or any(a == b for a, b in both)
 
     def _shows_older_mail(self, known: FolderRow, selected: Selected) -> bool:
         """The source counts more than at the proof and not because mail came in: its owner widened the range that mail programs may
@@ -152,58 +187,48 @@ class FolderMove:
         return True
 
     def _adopt(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> None:
-        """Runs for what is at the destination already. `target_uidvalidity` is stored with them: adoption is done."""
-        pairs: list[Pair] = []
-        altered: list[Pair] = []
-        found: list[Listed] = []
-        if status.messages and selected.messages:
-            source, target, accounted = self.sessions.source, self.sessions.target, records.accounted()
-            exact = Quirk.SIZE_IS_ESTIMATE not in provider(source.provider).quirks
-            found = listed(fetch_metadata(source, 1, None))
-            wanted = [item.meta for item in found if item.meta.uid not in accounted]
-            pairs, altered = adopt(source, target, self.plan.target, wanted, self.claims, sizes_are_exact=exact)
-            target.unselect()
-        self._write_pairs(records, found, sorted(pairs + altered, key=lambda p: p.source_uid), Outcome.ALREADY_THERE,
-                          replace(records.row, target_uidvalidity=status.uidvalidity))
-        if altered:
-            sizes = {item.meta.uid: item.meta.size for item in found}
-            records.write(row=replace(records.row, already_there=records.row.already_there - len(altered)), set_aside=[
-                SetAsideRow(p.source_uid, Cause.INCOMPLETE, f"at the destination as UID {p.target_uid}, altered by its server",
-                            sizes[p.source_uid]) for p in altered])
+        """Runs for what is at the destination already. `target_uidvalidity` is stored last: then adoption is done."""
+        if selected.messages and (status.messages or self.anew):
+            Adoption(self.sessions.source, self.sessions.target, self.plan.target, records, self.claims).run()
+        records.write(row=replace(records.row, target_uidvalidity=status.uidvalidity))
 
-    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome,
-                     row: FolderRow | None = None) -> None:
+    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome) -> None:
         by_uid = {item.meta.uid: item for item in found}
         octets = sum(by_uid[p.source_uid].meta.size for p in pairs) if outcome is Outcome.MOVED else 0
-        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets, row=row)
+        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets)
         self.claims.add(p.target_uid for p in pairs)
 
-    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, AppendedList, int]:
+    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, int]:
+        """Whether it came to its end, and how many messages the source listed."""
         name, accounted = self.plan.source.name, records.accounted()
         first = records.row.source_uidnext or 1
         wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-                        lambda uid: self.breaks.hopeless(name, uid))
+                        lambda uid: self.breaks.hopeless(name, uid), recent_since=self.recent_since)
         reader = Reader(self.sessions.source, wanted)
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
-                        told=lambda: self.tally.put(records.row))
+                        told=lambda: self.tally.put(records.row), prove=lambda proof: self._prove(records, proof),
+                        lanes=self.sessions.lanes)
         reader.start()
         try:
             finished = writer.take(reader.queue)
+            if finished:
+                reader.finish()
+                self._prove(records, writer.proof)
         except BaseException as error:
             self._note_break(error, reader, writer)
             reader.abandon()
             if isinstance(error, EngineError):
                 self._save(writer, error)
             raise
-        if finished:
-            reader.finish()
-        else:
+        if not finished:
             reader.abandon()
-        return finished, writer.appended, reader.seen
+        self.slips += writer.slips
+        return finished, reader.seen
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
-        if isinstance(error, ConnectionBroken):
+        """What broke the connection, or put it out of step, counts as this message's doing."""
+        if isinstance(error, ConnectionBroken | ProtocolError):
             uids = writer.suspects() if error.side is Side.DESTINATION else [reader.reading_uid]
             for uid in uids:
                 self.breaks.counts[self.plan.source.name, uid] += 1
@@ -219,21 +244,28 @@ class FolderMove:
         if error.cause is not Cause.LEDGER_UNWRITABLE:
             writer.save()
 
-    def _prove(self, records: FolderRecords, appended: AppendedList) -> None:
-        """Reads back that each message of this run is there with as many octets as were sent. What is not is named, never passed
-        over. (A destination that estimates sizes cannot be asked for them.)"""
-        if not appended.target_uids:
+    def _prove(self, records: FolderRecords, proof: Proof) -> None:
+        """Reads back that each message of this run is there with as many octets as were sent, its date and its flags. What is not is
+        named, never passed over. (A destination that estimates sizes cannot be asked for them.)"""
+        if not proof:
             return
-        target = self.sessions.target
-        exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
-        target.examine(self.plan.target)
-        first, last = min(appended.target_uids), max(appended.target_uids)
-        unlike = appended.unlike((m.uid, m.size) for m in fetch_metadata(target, first, last))
+        target, name = self.sessions.target, self.plan.target
+        points.reached("before what was appended is read back")
+        examine = target.channel.send(b"EXAMINE " + encoder.mailbox(name))
+        target.now_examined(name)
+        unlike = list(proof.unlike(fetch_metadata(target, *proof.span)))
+        tagged = target.channel.answered(examine)
+        if tagged is None or tagged.status != b"OK" or (len(unlike) == len(proof) and all(u.there is None for u in unlike)):
+            raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail="the folder that was filled is not there any more")
         target.unselect()
-        aside = [SetAsideRow(source_uid, Cause.INCOMPLETE, _unlike_words(target_uid, sent, there), sent)
-                 for source_uid, target_uid, sent, there in unlike if there is None or exact]
-        if aside:
-            records.write(row=replace(records.row, moved=records.row.moved - len(aside)), set_aside=aside)
+        exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
+        aside = [SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u), u.sent.size)
+                 for u in unlike if u.there is None or (u.octets and exact)]
+        named = {row.uid for row in aside}
+        changed = [RepairRow(u.source_uid, Repair.DATE if u.date else Repair.KEYWORDS, _changed_words(u)) for u in unlike
+                   if u.there is not None and u.source_uid not in named and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
+        if aside or changed:
+            records.write(row=replace(records.row, moved=records.row.moved - len(aside)), set_aside=aside, repairs=changed)
 
     def _name_what_is_not_listed(self, records: FolderRecords, seen: int) -> None:
         """The source counts more messages than it lists, and still does when asked again: the gap is named, not passed over
@@ -242,17 +274,30 @@ class FolderMove:
         if counted > seen:
             records.write(set_aside=[SetAsideRow(0, Cause.INCOMPLETE, f"the server counts {counted} messages and lists {seen}")])
 
-    def _complete(self, records: FolderRecords, selected: Selected) -> None:
+    def _complete(self, records: FolderRecords, selected: Selected, seen: int, whole: bool) -> None:
+        """`gone`: of the messages that the folder had at its last proof, those that are not among today's."""
         row = records.row
         uidnext = selected.uidnext or records.accounted().last_below(1 << 33) + 1
         total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
-        records.write(row=replace(row, complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total))
+        gone = 0 if whole else max(0, row.source_messages + seen - selected.messages)
+        records.write(row=replace(row, complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total,
+                                  gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq))
+        points.reached("after a folder was completed")
 
 
-def _unlike_words(target_uid: int, sent: int, there: int | None) -> str:
-    if there is None:
-        return f"accepted by the destination as UID {target_uid}, and not there when read back"
-    return f"at the destination as UID {target_uid}, but with {there} octets instead of {sent}: the server altered it"
+def _unlike_words(unlike: Difference) -> str:
+    if unlike.there is None:
+        return f"accepted by the destination as UID {unlike.target_uid}, and not there when read back"
+    return (f"at the destination as UID {unlike.target_uid}, but with {unlike.there.size} octets instead of {unlike.sent.size}: "
+            "the server altered it")
+
+
+def _changed_words(unlike: Difference) -> str:
+    assert unlike.there is not None
+    if unlike.date:
+        return f"the destination stored the date {unlike.there.internal_date} instead of {unlike.sent.internal_date}"
+    lost = sorted(flag for flag in unlike.sent.flags if flag.lower() not in folded(unlike.there.flags))
+    return f"the destination did not store {' '.join(lost)}"
 
 
 def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:
@@ -284,7 +329,8 @@ def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims
 
 
 def _all_claimed_are_there(target: Session, records: FolderRecords) -> bool:
+    claimed = Claims(records.runs)
     target.examine(records.row.target)
-    there = set(fetch_uids(target, 1, None))
+    there = sum(uid in claimed for uid in fetch_uids(target, 1, None))
     target.unselect()
-    return all(uid in there for run in records.runs for uid in range(run.target_first, run.target_first + run.count))
+    return there == len(claimed)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import calendar
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.ledger import Run
 
@@ -46,43 +47,52 @@ class Claims:
         """Forgets every claim but these: the ledger's rows were started anew."""
         self._first: list[int] = []
         self._last: list[int] = []
-        for first, last in sorted((r.target_first, r.target_first + r.count - 1) for r in runs):
-            if self._last and first <= self._last[-1] + 1:
-                self._last[-1] = max(last, self._last[-1])
-            else:
-                self._first.append(first)
-                self._last.append(last)
-        self._loose: set[int] = set()
+        for run in sorted(runs, key=lambda r: r.target_first):
+            self._add(run.target_first, run.target_first + run.count - 1)
 
     def add(self, uids: Iterable[int]) -> None:
-        self._loose.update(uids)
+        for uid in uids:
+            self._add(uid, uid)
+
+    def _add(self, first: int, last: int) -> None:
+        """Kept as spans: what is appended one after the other takes no room."""
+        if self._last and first == self._last[-1] + 1:
+            self._last[-1] = last
+            return
+        at = bisect_left(self._last, first - 1)  # the first span that touches this one or lies above it
+        end = at
+        while end < len(self._first) and self._first[end] <= last + 1:
+            first, last = min(first, self._first[end]), max(last, self._last[end])
+            end += 1
+        self._first[at:end], self._last[at:end] = [first], [last]
 
     def __contains__(self, uid: int) -> bool:
         at = bisect_right(self._first, uid) - 1
-        return (at >= 0 and uid <= self._last[at]) or uid in self._loose
+        return at >= 0 and uid <= self._last[at]
 
-
-def spans(uids: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending UIDs as closed intervals of consecutive numbers."""
-    out: list[tuple[int, int]] = []
-    for uid in uids:
-        if out and uid == out[-1][1] + 1:
-            out[-1] = (out[-1][0], uid)
-        else:
-            out.append((uid, uid))
-    return out
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in zip(self._first, self._last, strict=True))
 
 
 _MONTHS = {m: i for i, m in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)}
-_DATE = re.compile(r"^ ?(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)$")
+_DATE = re.compile(r"^ ?(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-]\d\d)(\d\d)$")
 
 
 def instant(internal_date: str) -> float | str:
     """An INTERNALDATE (RFC 3501 §9, date-time) as Unix time, so that two servers' zones do not matter; the text itself when it is
     none."""
     match = _DATE.match(internal_date)
-    if not match or match[2].lower() not in _MONTHS:
+    if not match:
         return internal_date
-    day, year, hour, minute, second, zone_hours, zone_minutes = (int(match[i]) for i in (1, 3, 4, 5, 6, 8, 9))
-    seconds = (zone_hours * 60 + zone_minutes) * 60 * (1 if match[7] == "+" else -1)
-    return calendar.timegm((year, _MONTHS[match[2].lower()], day, hour, minute, second)) - float(seconds)
+    day, name, year, hour, minute, second, zone_hours, zone_minutes = match.groups()
+    month = _MONTHS.get(name.lower())
+    if month is None:
+        return internal_date
+    zone = int(zone_hours) * 3600 + (int(zone_minutes) * 60 if zone_hours[0] == "+" else -int(zone_minutes) * 60)
+    return float(_days(int(year), month) + int(day) - 1) * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second) - zone
+
+
+@lru_cache(maxsize=512)
+def _days(year: int, month: int) -> int:
+    """Days from 1970-01-01 to the first of the month."""
+    return calendar.timegm((year, month, 1, 0, 0, 0)) // 86400

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from engine.imap.fetch import Metadata
 from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow, Written
+from engine.transfer import points
+from engine.transfer.flags import Flags, StoredFlags, pack, pack_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ class Accounted:
     """Which source UIDs need no more work, as of when it was made."""
 
     def __init__(self, runs: Sequence[Run], set_aside: Iterable[int]) -> None:
-        self._first = [r.source_first for r in runs]
-        self._last = [r.source_last for r in runs]
+        self._first = array("Q", (r.source_first for r in runs))
+        self._last = array("Q", (r.source_last for r in runs))
         self._set_aside = frozenset(set_aside)
 
     def __contains__(self, uid: int) -> bool:
@@ -59,75 +63,114 @@ class Accounted:
 
 
 class FolderRecords:
-    """What the ledger says of one folder. `row` holds the counters that the next write stores."""
+    """What the ledger says of one folder. `row` holds the counters that the next write stores. `pass_id` marks what is appended now."""
 
-    def __init__(self, store: LedgerStore, row: FolderRow) -> None:
+    def __init__(self, store: LedgerStore, row: FolderRow, pass_id: int = 0) -> None:
         self._store = store
         self.row = row
-        self.runs = sorted(store.runs(row.id), key=lambda r: r.source_first)
+        self.pass_id = pass_id
+        self.runs = sorted(store.runs(row.id), key=_first_uid)
         self.intents = store.intents(row.id)
         self.set_aside = {s.uid: s for s in store.set_aside(row.id)}
 
     def accounted(self) -> Accounted:
         return Accounted(self.runs, self.set_aside)
 
+    def stored_flags(self) -> StoredFlags:
+        return StoredFlags(self._store.flags(self.row.id))
+
     def write(self, *, arrived: Sequence[Arrived] = (), outcome: Outcome = Outcome.MOVED, set_aside: Sequence[SetAsideRow] = (),
               clear_set_aside: Sequence[int] = (), close: Sequence[int] = (), open_: Sequence[Intent] = (),
-              octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, row: FolderRow | None = None) -> Written:
+              octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, repairs: Sequence[RepairRow] = (),
+              row: FolderRow | None = None) -> Written:
         """One durable transaction; the in-memory view follows only if it succeeded. `row`: the folder's row with what changes
         besides the counters of these results, which are added here. Returns the ids of the opened intents."""
+        arrived = sorted(arrived, key=_uid_of_arrived)
         runs = self._join(arrived, outcome)
         row = row or self.row
-        cleared = set(clear_set_aside)
-        kept = {u: s for u, s in self.set_aside.items() if u not in cleared} | {s.uid: s for s in set_aside}
-        row = replace(row, set_aside=len(kept), bytes_moved=row.bytes_moved + octets, vanished=row.vanished + vanished,
+        cleared = {uid for uid in clear_set_aside if uid in self.set_aside}
+        added = {s.uid for s in set_aside if s.uid not in self.set_aside or s.uid in cleared}
+        row = replace(row, set_aside=len(self.set_aside) - len(cleared) + len(added), bytes_moved=row.bytes_moved + octets,
+                      vanished=row.vanished + vanished, repaired=row.repaired + len(repairs),
                       moved=row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
                       already_there=row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0))
+        flags = [pack((a.listed.meta.uid, a.listed.meta.flags) for a in arrived)] if arrived else []
+        points.reached("before a write of the ledger")
         written = self._store.write(Entry(row, close_intents=close, runs=runs, set_aside=set_aside, clear_set_aside=clear_set_aside,
-                                          open_intents=open_, append_seconds=append_seconds))
-        self.row, self.set_aside = row, kept
+                                          open_intents=open_, append_seconds=append_seconds, repairs=repairs, flags=flags))
+        points.reached("after a write of the ledger")
+        self.row = row
+        for uid in cleared:
+            del self.set_aside[uid]
+        self.set_aside.update((s.uid, s) for s in set_aside)
         self._keep(runs, written.runs)
-        closed = set(close)
-        self.intents = [i for i in self.intents if i.id not in closed]
+        if close:
+            closed = set(close)
+            self.intents = [i for i in self.intents if i.id not in closed]
         self.intents += [replace(i, id=n) for i, n in zip(open_, written.intents, strict=True)]
         return written
+
+    def write_flags(self, row: FolderRow, messages: Iterable[tuple[int, Flags]], *, all_of_them: bool = False) -> None:
+        """What the source's flags are now, after they were carried over; `all_of_them` replaces every older chunk."""
+        self._store.write(Entry(row, flags=pack_all(messages), drop_flags=all_of_them))
+        self.row = row
 
     def intend(self, uids: Sequence[int], target_uidvalidity: int, target_uidnext: int) -> Intent:
         return Intent(tuple(uids), target_uidvalidity, target_uidnext, time.time())
 
     def forget(self) -> None:
         """Starts the folder anew: its UIDVALIDITY, or the destination's, is not what the rows speak of."""
+        points.reached("before a folder is forgotten")
         self._store.forget_folder(self.row.id)
+        points.reached("after a folder was forgotten")
         self.runs, self.intents, self.set_aside = [], [], {}
         self.row = self._store.put_folder(FolderRow(
             self.row.source, self.row.target, self.row.id, source_display=self.row.source_display,
             target_display=self.row.target_display, role=self.row.role, note=self.row.note))
 
     def _join(self, arrived: Sequence[Arrived], outcome: Outcome) -> list[Run]:
-        """Runs for these messages: the run that ends right before the first one is extended, the rest is new."""
+        """Runs for these messages, in ascending UIDs: the run that ends right before the first one is extended, the rest is new."""
         runs: list[Run] = []
-        for a in sorted(arrived, key=lambda a: a.listed.meta.uid):
-            uid = a.listed.meta.uid
-            new = Run(uid, uid, 1, a.target_uid, outcome)
-            before = runs[-1] if runs else self._run_ending_at(a.listed.previous)
-            joined = before.joined(new) if before and before.source_last == a.listed.previous else None
-            if joined and runs:
-                runs[-1] = joined
-            else:
-                runs.append(joined or new)
+        pass_id = self.pass_id if outcome is Outcome.MOVED else 0
+        at = 0
+        while at < len(arrived):
+            first = last = arrived[at].listed.meta.uid
+            target = arrived[at].target_uid
+            count = 1
+            while at + count < len(arrived):
+                after = arrived[at + count]
+                if after.listed.previous != last or after.target_uid != target + count:
+                    break
+                last = after.listed.meta.uid
+                count += 1
+            new = Run(first, last, count, target, outcome, pass_id=pass_id)
+            before = None if at else self._run_ending_at(arrived[0].listed.previous)
+            runs.append((before.joined(new) if before else None) or new)
+            at += count
         return runs
 
     def _run_ending_at(self, uid: int) -> Run | None:
-        at = bisect_right(self.runs, uid, key=lambda r: r.source_first) - 1
+        if self.runs and self.runs[-1].source_last == uid:  # as while a folder is copied
+            return self.runs[-1]
+        at = bisect_right(self.runs, uid, key=_first_uid) - 1
         return self.runs[at] if at >= 0 and self.runs[at].source_last == uid else None
 
     def _keep(self, runs: Sequence[Run], ids: Sequence[int]) -> None:
         for run, run_id in zip(runs, ids, strict=True):
             if run.id:
-                at = bisect_right(self.runs, run.source_first, key=lambda r: r.source_first) - 1
+                at = bisect_right(self.runs, run.source_first, key=_first_uid) - 1
                 self.runs[at] = run
+            elif not self.runs or self.runs[-1].source_first < run.source_first:
+                self.runs.append(replace(run, id=run_id))
             else:
-                insort(self.runs, replace(run, id=run_id), key=lambda r: r.source_first)
+                insort(self.runs, replace(run, id=run_id), key=_first_uid)
+
+
+_first_uid = attrgetter("source_first")
+
+
+def _uid_of_arrived(arrived: Arrived) -> int:
+    return arrived.listed.meta.uid
 
 
 class SerialStore:

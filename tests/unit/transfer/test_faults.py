@@ -13,7 +13,7 @@ from engine.causes import Cause
 from engine.endpoint import Account
 from engine.ledger_file import SqliteLedger
 from engine.report import CopyOutcome, CopyReport
-from engine.transfer import copier, writing
+from engine.transfer import pairs, writing
 from engine.transfer.copier import copy_mailbox
 from engine.transfer.recover import Clock
 from tests.support.provider_simulator import (
@@ -83,7 +83,7 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between tries are shortened; what is waited for is not."""
-    monkeypatch.setattr(copier, "RECONNECT_SECONDS", (0.01,))
+    monkeypatch.setattr(pairs, "RECONNECT_SECONDS", (0.01,))
     monkeypatch.setattr(writing, "BUSY_WAIT_SECONDS", (0.01, 0.01, 0.01))
 
 
@@ -329,7 +329,7 @@ def test_older_mail_that_becomes_visible_is_moved_by_the_next_run(bench: MakeBen
     assert (report.outcome, report.totals()["moved"], one.is_exact()) == (CopyOutcome.COMPLETE, 4 + came_in, True)
 
 
-@pytest.mark.parametrize(("command", "waits"), [("LOGIN", copier.BREAKS_AT_THE_START), ("UID FETCH", copier.BREAKS_IN_A_ROW)])
+@pytest.mark.parametrize(("command", "waits"), [("LOGIN", pairs.BREAKS_AT_THE_START), ("UID FETCH", pairs.BREAKS_IN_A_ROW)])
 def test_a_server_that_asks_for_one_short_wait_after_another_ends_the_slice(bench: MakeBench, command: str, waits: int) -> None:
     one = bench(source="exchange")
     one.fill(3)

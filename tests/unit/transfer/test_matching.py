@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger import Outcome, Run
-from engine.transfer.matching import Claims, Pair, instant, pair_equal, spans
+from engine.transfer.matching import Claims, Pair, instant, pair_equal
 
 
 def test_twins_stay_as_many_as_they_were() -> None:
@@ -33,10 +33,6 @@ def test_claims_hold_exactly_the_runs_and_what_was_added(runs: list[tuple[int, i
     claims.add(loose)
     expected = {first + k for first, count in runs for k in range(count)} | loose
     assert {uid for uid in range(1, 260) if uid in claims} == expected
-
-
-def test_spans_of_consecutive_uids() -> None:
-    assert spans([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [

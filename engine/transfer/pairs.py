@@ -1,0 +1,152 @@
+"""Pairs of connections: opened on both sides at once, opened again when they break, never more often than its numbers say.
+
+Owns: how often a broken connection is tried again, how long a stated wait is sat out here, what counts as a try at LOGIN.
+Must not: move anything.
+"""
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.causes import Cause, Side
+from engine.endpoint import Account, Route
+from engine.errors import ConnectionBroken, EngineError, Throttled
+from engine.imap.append import AppendMethod, method_of
+from engine.imap.session import Session
+from engine.progress import ProgressSink
+from engine.redact import redact
+from engine.report import Step, StepState
+from engine.transfer.folder import Sessions
+from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
+
+BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
+BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
+LOGIN_TRIES = 2                  # a server that hangs up at LOGIN may have counted it
+QUICK_SECONDS = 30.0             # a failure that took longer is final for this run
+RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
+LANES_FROM_CONNECTIONS = 3       # that a provider lets a mailbox have, before a pair may have two at the destination
+LANES_FROM_SECONDS = 0.005       # round trip from which a second connection for asked literals pays
+
+
+class Stopped(Exception):
+    """Stop was asked; everything sent is answered and stored."""
+
+
+@dataclass
+class Pairs:
+    """The roads to both mailboxes. `stopping` is asked while waiting."""
+
+    source: Account
+    destination: Account
+    source_route: Route
+    destination_route: Route
+    sink: ProgressSink
+    stopping: Callable[[], bool]
+    _at_login: set[Side] = field(default_factory=set)  # the secret was sent and not answered
+
+    def open(self) -> Sessions:
+        """One connection to each side, both at once. Raises what the source said, else what the destination said."""
+        self._at_login = set()
+        opened: dict[Side, Session | BaseException] = {}
+
+        def open_target() -> None:
+            try:
+                opened[Side.DESTINATION] = self._open_side(Side.DESTINATION)
+            except BaseException as error:  # raised by the thread that asked
+                opened[Side.DESTINATION] = error
+
+        helper = threading.Thread(target=open_target, name="open-destination", daemon=True)
+        helper.start()
+        try:
+            opened[Side.SOURCE] = self._open_side(Side.SOURCE)
+        except BaseException as error:
+            opened[Side.SOURCE] = error
+        helper.join()
+        source, target = opened[Side.SOURCE], opened[Side.DESTINATION]
+        if isinstance(source, Session) and isinstance(target, Session):
+            return Sessions(source, target, self._open_lanes(target))
+        for one in (source, target):
+            if isinstance(one, Session):
+                one.close()
+        raise source if isinstance(source, BaseException) else target  # type: ignore[misc]  # one of the two failed
+
+    def _open_side(self, side: Side) -> Session:
+        def note(step: Step, state: StepState) -> None:
+            if step is Step.LOGIN:
+                (self._at_login.discard if state is StepState.OK else self._at_login.add)(side)
+
+        if side is Side.SOURCE:
+            return Session.open(self.source, self.source_route, side=side, on_step=note)
+        return Session.open(self.destination, self.destination_route, side=side, on_step=note)
+
+    def _open_lanes(self, target: Session) -> list[Session]:
+        """A second connection where the server must be asked for each literal, is not next door, and lets a mailbox have several. That it
+        cannot be opened is no failure: the first does the work."""
+        if target.limits.connections < LANES_FROM_CONNECTIONS:
+            return []
+        if method_of(target) not in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS) or target.rtt < LANES_FROM_SECONDS:
+            return []
+        try:
+            return [Session.open(self.destination, self.destination_route, side=Side.DESTINATION)]
+        except EngineError as error:
+            self.tell(error)
+            return []
+
+    def open_first(self) -> Sessions:
+        return self._persist(BREAKS_AT_THE_START)
+
+    def reopen(self, sessions: Sessions) -> None:
+        """The same pair on new connections."""
+        close(sessions)
+        fresh = self._persist(BREAKS_IN_A_ROW)
+        sessions.source, sessions.target, sessions.lanes = fresh.source, fresh.target, fresh.lanes
+
+    def _persist(self, most: int) -> Sessions:
+        """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
+        is not tried again: each try may count as a login there, and somebody waits for our word."""
+        for tries in range(most + 1):
+            begun = time.monotonic()
+            try:
+                return self.open()
+            except (ConnectionBroken, Throttled) as error:
+                slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
+                at_login = error.side in self._at_login and isinstance(error, ConnectionBroken)
+                self.wait_or_give_up(error, tries, tries if slow else min(most, LOGIN_TRIES - 1) if at_login else most)
+        raise AssertionError("wait_or_give_up raises at the last try")
+
+    def wait_or_give_up(self, error: EngineError, tries: int, most: int) -> None:
+        """Waits before try number `tries` + 1, or raises: PAUSED's Throttled for a long wait or one wait too many, the error itself after
+        the last try, Stopped when stop was asked."""
+        self.tell(error)
+        if self.stopping():
+            raise Stopped from error
+        if error.server_text and (error.retry_after or 0) > WAIT_HERE_SECONDS:  # a wait counts in a goodbye, too
+            raise Throttled(error.cause, side=error.side, server_text=error.server_text, detail=error.detail, causes=error.causes,
+                            retry_after=error.retry_after) from error
+        wait = RECONNECT_SECONDS[min(tries, len(RECONNECT_SECONDS) - 1)]
+        if isinstance(error, Throttled):
+            wait = error.retry_after if error.retry_after is not None else max(wait, UNSTATED_WAIT_SECONDS)
+            if wait > WAIT_HERE_SECONDS or tries >= most:
+                raise error
+        elif tries >= most or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
+            raise error
+        deadline = time.monotonic() + wait * random.uniform(1.0, 1.5)  # noqa: S311  # jitter, not a secret
+        while time.monotonic() < deadline:
+            if self.stopping():
+                raise Stopped from error
+            time.sleep(0.1)
+
+    def tell(self, error: EngineError) -> None:
+        self.sink.server_line(error.side, error.cause, redact(error.server_text or error.detail))
+
+
+def close(sessions: Sessions) -> None:
+    """Says goodbye where the connection still allows it, to all at once."""
+    everyone = (sessions.source, sessions.target, *sessions.lanes)
+    for session in everyone:
+        session.say_goodbye()
+    for session in everyone:
+        session.logout()

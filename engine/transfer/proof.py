@@ -1,0 +1,83 @@
+"""What was appended, kept until the destination was read back: that each message is there, with its octets, date and flags.
+
+Pure: no network, no ledger. About 35 octets a message, and the writer proves and forgets every PROVE_MESSAGES of them.
+"""
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from engine.imap.fetch import Metadata
+from engine.transfer.flags import Flags
+from engine.transfer.matching import instant
+
+PROVE_MESSAGES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a message at the destination is unlike what was sent. `there` None: it is not there at all."""
+
+    source_uid: int
+    target_uid: int
+    sent: Metadata
+    there: Metadata | None
+    octets: bool = False
+    date: bool = False
+    flags: bool = False
+
+
+class Proof:
+    def __init__(self) -> None:
+        self._source_uids, self._target_uids, self._sizes = array("Q"), array("Q"), array("Q")
+        self._dates: list[str] = []
+        self._flags: list[Flags] = []
+
+    def __len__(self) -> int:
+        return len(self._target_uids)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The lowest and the highest destination UID."""
+        return min(self._target_uids), max(self._target_uids)
+
+    def add(self, source_uid: int, target_uid: int, octets: int, internal_date: str, flags: Flags) -> None:
+        """`internal_date` and `flags` as they were sent; "" where the destination sets the date."""
+        self._source_uids.append(source_uid)
+        self._target_uids.append(target_uid)
+        self._sizes.append(octets)
+        self._dates.append(internal_date)
+        self._flags.append(flags)
+
+    def unlike(self, there: Iterable[Metadata]) -> Iterator[Difference]:
+        """What differs from the destination's answers; each message at most once, absent ones last."""
+        order = sorted(range(len(self._target_uids)), key=self._target_uids.__getitem__)
+        ordered = array("Q", (self._target_uids[i] for i in order))
+        seen = bytearray(len(order))
+        for one in there:
+            at = bisect_left(ordered, one.uid)
+            if at == len(ordered) or ordered[at] != one.uid or seen[at]:
+                continue
+            seen[at] = 1
+            place = order[at]
+            octets = one.size != self._sizes[place]
+            sent_date, sent_flags = self._dates[place], self._flags[place]
+            date = bool(sent_date) and one.internal_date != sent_date and instant(one.internal_date) != instant(sent_date)
+            flags = one.flags != sent_flags and folded(one.flags) != folded(sent_flags)
+            if octets or date or flags:
+                yield Difference(self._source_uids[place], one.uid, self._sent(place), one, octets, date, flags)
+        for at, place in enumerate(order):
+            if not seen[at]:
+                yield Difference(self._source_uids[place], ordered[at], self._sent(place), None)
+
+    def _sent(self, place: int) -> Metadata:
+        return Metadata(self._source_uids[place], self._sizes[place], self._flags[place], self._dates[place])
+
+
+@lru_cache(maxsize=1024)
+def folded(flags: Flags) -> frozenset[str]:
+    r"""Flags as a server compares them (RFC 3501 §2.3.2: letter case does not matter), without \Recent."""
+    return frozenset(flag.lower() for flag in flags) - {"\\recent"}
