@@ -8,6 +8,7 @@ wire is a Refused(X_FOLDER), never a line.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,9 +18,10 @@ from engine.causes import Cause, Side, at_destination
 from engine.endpoint import Account, Route
 from engine.errors import EngineError, Refused, Throttled
 from engine.imap import folders
-from engine.imap.channel import Answer, Channel, Timeouts
+from engine.imap.channel import Answer, Channel, Tagged, Timeouts
 from engine.imap.folders import FolderStatus, Quota, RemoteFolder, Selected, Survey
 from engine.imap.opening import OnStep, Opening
+from engine.pacing.pacer import FREE, Lane
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.provider import Limits, Quirk
 from engine.wire import encoder
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["FolderStatus", "Quota", "RemoteFolder", "Selected", "Session", "Survey", "Timeouts"]
 
 FAREWELL = 5.0           # seconds for LOGOUT
+_CONDSTORE = b" (CONDSTORE)"
 _STATUS_AT_ONCE = 100  # STATUS commands sent before their answers are read
 _DEFAULT_TIMEOUTS = Timeouts()
 
@@ -53,10 +56,10 @@ class Session:
 
     @classmethod
     def open(cls, account: Account, route: Route, *, side: Side, on_step: OnStep | None = None,
-             timeouts: Timeouts = _DEFAULT_TIMEOUTS) -> Session:
+             timeouts: Timeouts = _DEFAULT_TIMEOUTS, lane: Lane = FREE) -> Session:
         """Connects and logs in, with LOGIN on the wire once at most. `on_step` is told NAME, CONNECT, TLS and LOGIN as they begin and end.
         Raises Refused, Throttled, ConnectionBroken, ProtocolError, or EngineError(ADDRESS_REFUSED); nothing stays open then."""
-        opening = Opening(account, route, side, on_step, timeouts)
+        opening = Opening(account, route, side, on_step, timeouts, lane)
         opening.open()
         return cls(opening.channel, greeting=opening.greeting, capabilities=opening.capabilities)
 
@@ -250,8 +253,13 @@ class Session:
         """Opens a folder read-only. Nothing in it changes, \\Recent neither (RFC 3501 §6.3.2)."""
         command = self.examining(name)
         self._selected, self._written_to = None, False
+        self.channel.must_be_free()
+        started = time.monotonic()
+        answer = self.channel.finish(self.channel.send(command), started=started)
+        if self.refused_condstore(command, answer.tagged):
+            answer = self.channel.finish(self.channel.send(self.examining(name)))
         with self._about_a_folder():
-            answer = self.channel.run(command, "select")
+            self.channel.expect_ok(answer, "select")
         selected = folders.selected(answer)
         if selected is None:
             raise self.channel.misbehaved("EXAMINE was answered with something unreadable")
@@ -276,8 +284,16 @@ class Session:
                 self.unselect()
 
     def examining(self, name: str) -> bytes:
-        """The command; Refused(X_FOLDER) when the name has no form on the wire."""
-        return b"EXAMINE " + self._mailbox(name)
+        """The command; Refused(X_FOLDER) when the name has no form on the wire. Dovecot counts changes of a folder, and tells
+        HIGHESTMODSEQ, only from the first time that it was opened with CONDSTORE (measured; RFC 7162 §3.1.8)."""
+        return b"EXAMINE " + self._mailbox(name) + (_CONDSTORE if self.has_modseq else b"")
+
+    def refused_condstore(self, command: bytes, tagged: Tagged) -> bool:
+        """Whether an EXAMINE failed for a word that was offered and is not understood; it is not used again then."""
+        if tagged.status != b"BAD" or not command.endswith(_CONDSTORE) or isinstance(self.channel.refusal(tagged, "select"), Throttled):
+            return False
+        self.capabilities -= {"CONDSTORE", "QRESYNC"}
+        return True
 
     def uid_range(self, first: int, last: int | None) -> bytes:
         """Tencent refuses `*` as it refuses descending sets ("BAD UID parameters!"): there the end is the highest UID that can be."""

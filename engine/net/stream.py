@@ -54,6 +54,7 @@ class Stream:
         self.idle = idle
         self.bytes_in = 0
         self.bytes_out = 0
+        self.waited = 0.0  # seconds, for the peer
         self.closed = False
 
     # -- deadlines -------------------------------------------------------------------------------------------------------------
@@ -80,8 +81,10 @@ class Stream:
             raise self.broken("the connection is closed")
         self._poll.register(descriptor, events)
         ready = self._poll.poll(left * 1000)
+        waited = time.monotonic() - started
+        self.waited += waited
         if self._budget is not None:
-            self._budget -= time.monotonic() - started
+            self._budget -= waited
         if not ready:
             raise self.broken("the server did not answer in time")
 
