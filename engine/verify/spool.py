@@ -6,10 +6,12 @@ Always: safe to call from the threads that read, one call at a time.
 """
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +23,7 @@ from engine.transfer.matching import instant
 _CACHE_KIB = 2048  # of pages; also the memory of one sort before it goes to disk
 _AT_ONCE = 1000    # rows of one write
 _COLUMNS = "folder INTEGER NOT NULL, uid INTEGER NOT NULL, size INTEGER NOT NULL, date TEXT NOT NULL, flags TEXT NOT NULL, digest BLOB"
+_DAY_AND_TIME = re.compile(r"(.{11}) (\d\d):(\d\d):(\d\d) (.{5})\Z", re.ASCII)
 _T = TypeVar("_T")
 
 
@@ -148,11 +151,22 @@ def _no_room(error: sqlite3.Error) -> EngineError:
 
 
 def _date(text: str) -> str:
-    at = instant(text)
-    return at if isinstance(at, str) else f"{at:.0f}"
+    """`matching.instant` as text. Most messages share their day with others, and the calendar is the dear part."""
+    parts = _DAY_AND_TIME.match(text)
+    midnight = _midnight(parts[1], parts[5]) if parts else instant(text)
+    if parts is None or isinstance(midnight, str):
+        return text if isinstance(midnight, str) else f"{midnight:.0f}"
+    return str(midnight + int(parts[2]) * 3600 + int(parts[3]) * 60 + int(parts[4]))
 
 
-def _flags(flags: Iterable[str]) -> str:
+@lru_cache(maxsize=4096)
+def _midnight(day: str, zone: str) -> int | str:
+    at = instant(f"{day} 00:00:00 {zone}")
+    return at if isinstance(at, str) else int(at)
+
+
+@lru_cache(maxsize=4096)
+def _flags(flags: tuple[str, ...]) -> str:
     return " ".join(sorted({flag.lower() for flag in flags}))
 
 
