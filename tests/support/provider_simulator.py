@@ -9,7 +9,8 @@
 
 Owns: listening on an ephemeral port of 127.0.0.1, counting and recording every command (a line shows secrets to the test, never
 in its repr). Must not: be lenient: what the profile's server refuses is refused, and what a mover must not do to a source is recorded.
-The protocol is in simulator_session.py, profiles in simulator_profiles.py, mail in simulator_mail.py, faults in simulator_faults.py.
+The protocol is in simulator_session.py (odd wordings in simulator_oddities.py), profiles in simulator_profiles.py, mail in
+simulator_mail.py, faults in simulator_faults.py.
 """
 from __future__ import annotations
 
@@ -29,11 +30,12 @@ from types import TracebackType
 from engine.endpoint import Account, Endpoint, Route, Secret, Security
 from tests.support.certificates import Authority, authority
 from tests.support.simulator_faults import Action, AppendRefusal, Fault
-from tests.support.simulator_mail import BodyFault, Folder, MailAccount, Message, message
+from tests.support.simulator_mail import BodyFault, Folder, Form, MailAccount, Message, message
+from tests.support.simulator_oddities import Oddity
 from tests.support.simulator_profiles import PROFILES, Profile, with_capabilities
 from tests.support.simulator_session import SimulatedSession
 
-__all__ = ["LOOPBACK", "PROFILES", "Action", "AppendRefusal", "BodyFault", "Fault", "Folder", "MailAccount", "Message", "Profile",
+__all__ = ["LOOPBACK", "PROFILES", "Action", "AppendRefusal", "BodyFault", "Fault", "Folder", "Form", "MailAccount", "Message", "Profile",
            "ProviderSimulator", "Received", "message", "with_capabilities"]
 
 LOOPBACK = Route(allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -60,6 +62,7 @@ class ProviderSimulator:
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         self.faults: list[Fault] = []
         self.append_refusals: list[AppendRefusal] = []
+        self.oddity: Oddity | None = None    # how FETCH responses are put on the wire instead of as the grammar has it
         self.commands: list[Received] = []
         self.impatient: list[Received] = []  # commands within a back-off that the server had demanded
         self.bodies_opened = 0

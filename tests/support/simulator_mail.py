@@ -20,6 +20,18 @@ class BodyFault(StrEnum):
     REFUSED = "refused"          # tagged NO after the others were served (Gmail; facts: G13)
     CUT = "cut"                  # the connection is cut in the middle of the literal
     BOMB = "bomb"                # a literal of 1 500 000 000 octets is announced (facts: reliability, finding 9)
+    BYE = "bye"                  # the server ends the session instead
+    ENDLESS = "endless"          # a line without end instead of the response
+
+
+class Form(StrEnum):
+    """How a message's octets are asked for."""
+
+    BATCH = "batch"              # UID FETCH 1:9 BODY.PEEK[]
+    ALONE = "alone"              # UID FETCH 5 BODY.PEEK[]
+    NUMBER = "number"            # FETCH 5 BODY.PEEK[]
+    PIECES = "pieces"            # BODY.PEEK[]<0.n>
+    APART = "apart"              # BODY.PEEK[HEADER] BODY.PEEK[TEXT]
 
 
 @dataclass
@@ -31,14 +43,17 @@ class Message:
     announced_size: int | None = None   # RFC822.SIZE when it is not the truth
     fault: BodyFault | None = None
     fault_times: int | None = None      # None: for ever
+    cure: Form | None = None            # … but not where the message is asked for so
+    words: bytes = b"NO Some messages could not be FETCHed (Failure)"  # of REFUSED
+    unlisted: bytes = b""               # the tagged text with which every list that names this message is refused
     recent: bool = False
     hidden: bool = False                # counted and never listed (QQ's EXISTS; facts: providers §5)
 
     def size(self) -> int:
         return len(self.content) if self.announced_size is None else self.announced_size
 
-    def take_fault(self) -> BodyFault | None:
-        if self.fault is None or self.fault_times == 0:
+    def take_fault(self, form: Form) -> BodyFault | None:
+        if self.fault is None or self.fault_times == 0 or form is self.cure:
             return None
         if self.fault_times is not None:
             self.fault_times -= 1

@@ -30,9 +30,11 @@ class Profile:
     first_uid: int = 1
     uid_step: int = 1
     status_uidnext: bool = True       # NetEase leaves UIDNEXT out of STATUS
+    select_uidnext: bool = True       # it is told when a folder is opened
     keywords: str = "stored"          # stored | dropped | refused
     permanent_flags: str = "\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*"
     uid_bodies: bool = True           # 263: UID FETCH of bodies answers nothing, FETCH by number does
+    uid_lists: bool = True            # UID FETCH of anything else answers something
     header_only: bool = False         # 263: only the header arrives
     strict_uid_sets: bool = False     # Tencent: descending sets and "*" are BAD
     missing_text: bytes = b"OK UID FETCH completed"
@@ -41,6 +43,7 @@ class Profile:
     case_insensitive: bool = False
     refused_name_characters: str = ""
     refuse_nul: bytes = b""
+    takes_empty: bool = False         # stores a message of zero octets (Dovecot does not)
     too_big: bytes = b"NO [TOOBIG] Message too large"
     over_quota: bytes = b"NO [OVERQUOTA] Quota exceeded (mailbox for user is full)"
     max_connections: int | None = None

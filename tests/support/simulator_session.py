@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.support.simulator_faults import Action, Fault
-from tests.support.simulator_mail import SYSTEM_FLAGS, BodyFault, Folder, MailAccount, Message
+from tests.support.simulator_mail import SYSTEM_FLAGS, BodyFault, Folder, Form, MailAccount, Message
 
 if TYPE_CHECKING:
     from tests.support.provider_simulator import ProviderSimulator
@@ -94,6 +94,16 @@ class Command:
 
 def quoted(name: str) -> bytes:
     return b'"' + name.encode("utf-8", "surrogateescape").replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def _form(items: list[bytes], by_uid: bool, messages: int) -> Form:
+    if any(b"]<" in item for item in items):
+        return Form.PIECES
+    if any(b"[TEXT]" in item for item in items):
+        return Form.APART
+    if not by_uid:
+        return Form.NUMBER
+    return Form.ALONE if messages == 1 else Form.BATCH
 
 
 class SimulatedSession:
@@ -480,7 +490,8 @@ class SimulatedSession:
         await self.untagged(b"%d EXISTS" % len(folder.messages))
         await self.untagged(b"%d RECENT" % sum(m.recent for m in folder.messages))
         await self.untagged(b"OK", b"[UIDVALIDITY %d] UIDs valid" % folder.uidvalidity)
-        await self.untagged(b"OK", b"[UIDNEXT %d] Predicted next UID" % folder.uidnext)
+        if self.profile.select_uidnext:
+            await self.untagged(b"OK", b"[UIDNEXT %d] Predicted next UID" % folder.uidnext)
         if self.profile.offers("CONDSTORE"):
             folder.count_changes()
             await self.untagged(b"OK", b"[HIGHESTMODSEQ %d] Highest" % folder.highestmodseq if folder.highestmodseq else b"[NOMODSEQ] None")
@@ -585,19 +596,26 @@ class SimulatedSession:
         body = any(i.startswith((b"BODY", b"RFC822")) and i != b"RFC822.SIZE" for i in items)
         whole = any(i in (b"BODY[]", b"BODY.PEEK[]", b"RFC822") or b"[]<" in i or b"[TEXT]" in i for i in items)
         chosen = self._changed_since(self.chosen(arguments[0], by_uid), arguments[2:], items)
-        refused = served = 0
+        form = _form(items, by_uid, len(chosen))
+        refused: bytes = b""
+        served = 0
+        responses: list[bytes] | None = [] if self.sim.oddity else None
         for number, m in chosen:
-            fault = m.take_fault() if whole else None
-            if fault is BodyFault.MISSING or (whole and by_uid and not self.profile.uid_bodies):
+            fault = m.take_fault(form) if whole else None
+            silent = not (self.profile.uid_bodies if whole else self.profile.uid_lists)
+            if fault is BodyFault.MISSING or (by_uid and silent):
                 continue
-            if fault is BodyFault.REFUSED:
-                refused += 1
+            if fault is BodyFault.REFUSED or (not body and m.unlisted and b"RFC822.SIZE" in items):
+                refused = m.words if whole else m.unlisted
                 continue
             served += 1
             self.sim.bodies_opened += whole
-            await self._send_message(number, m, items, fault)
+            await self._send_message(number, m, items, fault, responses)
+        if responses is not None and self.sim.oddity:
+            for response in self.sim.oddity(responses):
+                await self.send(response)
         if refused:
-            raise Bad(b"NO Some messages could not be FETCHed (Failure)")
+            raise Bad(refused)
         return self.profile.missing_text if body and not served and chosen else b"OK %s completed" % command.verb.encode()
 
     def _changed_since(self, chosen: list[tuple[int, Message]], modifiers: list[Any], items: list[bytes]) -> list[tuple[int, Message]]:
@@ -611,7 +629,14 @@ class SimulatedSession:
         folder.count_changes()
         return [(number, m) for number, m in chosen if folder.modseq(m) > int(modifiers[0][1])]
 
-    async def _send_message(self, number: int, m: Message, items: list[bytes], fault: BodyFault | None) -> None:
+    async def _send_message(self, number: int, m: Message, items: list[bytes], fault: BodyFault | None,
+                            responses: list[bytes] | None) -> None:
+        if fault is BodyFault.BYE:
+            await self.send(b"* BYE Connection closed. 14\r\n")
+            self._gone()
+        if fault is BodyFault.ENDLESS:
+            await self.send(b"* %d FETCH (UID %d X-LONG \"" % (number, m.uid) + b"x" * 3_000_000)
+            self._gone()
         answer = b"* %d %s (" % (number, self.word(b"FETCH"))
         for position, item in enumerate(items):
             value = self._value(m, item, fault)
@@ -622,7 +647,10 @@ class SimulatedSession:
         if fault is BodyFault.CUT:
             await self.send(answer[:-max(1, len(m.content) // 2)])
             self._gone()
-        await self.send(answer + b")\r\n")
+        if responses is None:
+            await self.send(answer + b")\r\n")
+        else:
+            responses.append(answer + b")\r\n")
 
     def _value(self, m: Message, item: bytes, fault: BodyFault | None) -> bytes:
         if item == b"UID":
@@ -760,7 +788,7 @@ class SimulatedSession:
         return coming
 
     def _refuse_content(self, folder: Folder, m: Message) -> None:
-        if not m.content:
+        if not m.content and not self.profile.takes_empty:
             raise Bad(b"NO Can't save a zero byte message.")
         if self.profile.refuse_nul and b"\0" in m.content:
             raise Bad(self.profile.refuse_nul)
