@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
 from engine.net.stream import Stream
-from engine.pacing.pacer import FREE, Lane
+from engine.pacing.pacer import OPEN, Gate
 from engine.providers.classify import classify, decode_reply
 from engine.wire.decoder import (
     LINE_CAP,
@@ -102,10 +102,10 @@ class Answer:
 class Channel:
     """See the module. `provider` and `family` steer the reply rules and are set once the greeting is known."""
 
-    def __init__(self, stream: Stream, *, side: Side, timeouts: Timeouts, lane: Lane = FREE) -> None:
+    def __init__(self, stream: Stream, *, side: Side, timeouts: Timeouts, gate: Gate = OPEN) -> None:
         self.stream = stream
-        self.lane = lane                       # asked before each command, told of each word to slow down
-        lane.drive(stream)
+        self.gate = gate                       # asked before each command, told of each word to slow down
+        gate.drive(stream)
         self.side = side
         self.timeouts = timeouts
         self.provider: str | None = None
@@ -127,7 +127,7 @@ class Channel:
 
     def new_tag(self) -> bytes:
         """A tag that is in flight from now on. Raises Throttled while the server has us wait."""
-        self.lane.allow(leaving=self.leaving)
+        self.gate.allow(leaving=self.leaving)
         self._count += 1
         tag = b"%b%d" % (self._prefix, self._count)
         self._answers[tag] = None
@@ -296,7 +296,7 @@ class Channel:
         match = _THROTTLE.search(text)
         if match is not None:
             wait = _stated_seconds(match)
-            self.lane.notice(Cause.THROTTLED, wait)
+            self.gate.notice(Cause.THROTTLED, wait)
             self._throttled = Throttled(self._cause(Cause.THROTTLED), side=self.side, server_text=decode_reply(text), retry_after=wait)
 
     def take_throttle(self) -> Throttled | None:
@@ -321,7 +321,7 @@ class Channel:
         kind: type[EngineError] = Refused
         if causes[0] in WAITING:
             kind = Throttled
-            self.lane.notice(causes[0], wait)
+            self.gate.notice(causes[0], wait)
         elif phase in ("fetch", "append") and causes[0] not in STOPPING:
             kind = MessageRefused
             if causes[0] is Cause.UNKNOWN:
@@ -345,7 +345,7 @@ class Channel:
         found, wait = self._meaning(words, text, self.phase)
         causes = tuple(cause for cause in found if cause is not Cause.UNKNOWN) or (Cause.SERVER_BUSY,)
         if causes[0] in WAITING and wait is not None:  # a goodbye without a time is no word about the pace
-            self.lane.notice(causes[0], wait)
+            self.gate.notice(causes[0], wait)
         self.stream.close()
         return ConnectionBroken(self._cause(causes[0]), side=self.side, server_text=words, detail="the server ended the session",
                                 causes=tuple(map(self._cause, causes)), retry_after=wait)

@@ -20,7 +20,7 @@ from engine.imap.channel import Answer, Channel, Tagged, Timeouts
 from engine.net import tls
 from engine.net.dial import dial, pacing_key
 from engine.net.stream import Stream
-from engine.pacing.pacer import FREE, Lane
+from engine.pacing.pacer import OPEN, Gate
 from engine.providers.catalogue import known, provider
 from engine.providers.classify import classify_transport, decode_reply
 from engine.providers.detect import by_greeting
@@ -40,13 +40,13 @@ class Opening:
     """One attempt. `open()` leaves `channel`, `greeting` and `capabilities` for the session."""
 
     def __init__(self, account: Account, route: Route, side: Side, on_step: OnStep | None, timeouts: Timeouts,
-                 lane: Lane = FREE) -> None:
+                 gate: Gate = OPEN) -> None:
         self.account = account
         self.endpoint = account.endpoint
         self.route = route
         self.side = side
         self.timeouts = timeouts
-        self.lane = lane
+        self.gate = gate
         self.greeting = ""
         self.capabilities: frozenset[str] = frozenset()
         self.channel: Channel
@@ -118,7 +118,7 @@ class Opening:
         transport = dial(self.endpoint.host, self.endpoint.port, self.route, timeout=self.timeouts.connect, side=self.side,
                          account=pacing_key(self.account), on_resolved=lambda: self._begin(Step.CONNECT))
         self._stream = Stream(transport, side=self.side, idle=self.timeouts.idle)
-        self.channel = Channel(self._stream, side=self.side, timeouts=self.timeouts, lane=self.lane)
+        self.channel = Channel(self._stream, side=self.side, timeouts=self.timeouts, gate=self.gate)
 
     def _secure(self) -> None:
         security = self.endpoint.security

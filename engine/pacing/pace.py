@@ -72,7 +72,7 @@ class Pace:
         self._stopped = stopped
         self._clock = clock or Clock()
         self._silent = SilentThrottle()
-        self._lanes: list[PacedLane] = []
+        self._gates: list[PacedGate] = []
         self._lock = threading.RLock()
         self._share = 1.0
         self._rates = Rates()
@@ -83,21 +83,21 @@ class Pace:
 
     # -- connections ---------------------------------------------------------------------------------------------------------------
 
-    def connect(self, open_: Callable[[PacedLane], T], *, here: bool = True) -> T:
+    def connect(self, open_: Callable[[PacedGate], T], *, here: bool = True) -> T:
         """Opens a connection when one may be opened. Raises Throttled when that is long from now, or not at once and not `here`."""
-        lane = self._enter(here)
+        gate = self._enter(here)
         try:
-            return open_(lane)
+            return open_(gate)
         except BaseException:
-            self.leave(lane)
+            self.leave(gate)
             raise
 
-    def _enter(self, here: bool) -> PacedLane:
+    def _enter(self, here: bool) -> PacedGate:
         logins = [(budget, 1) for budget in self._budgets if budget.unit is Unit.LOGINS]
         while True:
             with self._lock:
                 self._forget_closed()
-                taken = {lane.name for lane in self._lanes}
+                taken = {gate.name for gate in self._gates}
                 name = next(name for n in range(1, len(taken) + 2) if (name := f"{self._store.holder}/{n}") not in taken)
                 most = None if self._connections is None else self._connections - len(taken)
                 refused: list[Throttled] = []
@@ -114,9 +114,9 @@ class Pace:
                 state, now = self._store.change(self.key, enter)
                 self._learn(state, now)
                 if not refused:
-                    lane = PacedLane(self, name, self._clock.monotonic)
-                    self._lanes.append(lane)
-                    return lane
+                    gate = PacedGate(self, name, self._clock.monotonic)
+                    self._gates.append(gate)
+                    return gate
             if refused[0].cause is self._said(Cause.TOO_MANY_CONNECTIONS) and not state.wait(now, opening=True):
                 raise refused[0]
             self._sit_out(refused[0], here)
@@ -130,23 +130,23 @@ class Pace:
                              detail="others hold all the connections that this account may have")
         return None
 
-    def leave(self, *lanes: PacedLane) -> None:
+    def leave(self, *gates: PacedGate) -> None:
         """These connections are closed; without any named, all."""
         with self._lock:
-            gone = list(lanes or self._lanes)
-            self._lanes = [lane for lane in self._lanes if lane not in gone]
+            gone = list(gates or self._gates)
+            self._gates = [gate for gate in self._gates if gate not in gone]
             if gone:
-                self._store.change(self.key, lambda state, now: state.returned(lane.name for lane in gone))
+                self._store.change(self.key, lambda state, now: state.returned(gate.name for gate in gone))
 
     def _forget_closed(self) -> None:
-        closed = [lane for lane in self._lanes if lane.meter is not None and lane.meter.closed]
+        closed = [gate for gate in self._gates if gate.meter is not None and gate.meter.closed]
         if closed:
             self.leave(*closed)
 
     # -- asked before something is sent ------------------------------------------------------------------------------------------------
 
-    def look(self, lane: PacedLane, here: bool) -> None:
-        """Returns when a command may be sent. Raises Throttled as Lane.allow says."""
+    def look(self, gate: PacedGate, here: bool) -> None:
+        """Returns when a command may be sent. Raises Throttled as Gate.allow says."""
         while True:
             with self._lock:
                 state, now = self._store.look(self.key)
@@ -158,9 +158,9 @@ class Pace:
                 if wait <= 0:
                     self.fresh_until = self._clock.monotonic() + FRESH_SECONDS
                     return
-            if lane.meter is not None and lane.meter.closed:
+            if gate.meter is not None and gate.meter.closed:
                 return  # nothing will be sent
-            self._sit_out(self._asked_to_wait(state.cause, now, wait), here, lane)
+            self._sit_out(self._asked_to_wait(state.cause, now, wait), here, gate)
 
     def _learn(self, state: PaceState, now: float) -> None:
         self._share, self._rates = state.share, state.rates
@@ -181,27 +181,27 @@ class Pace:
         if self._clock.monotonic() - self._renewed_at > LEASE_SECONDS / 3:
             self._renewed_at = self._clock.monotonic()
             self._forget_closed()
-            state, now = self._store.change(self.key, lambda state, now: state.leased(now, [lane.name for lane in self._lanes]))
+            state, now = self._store.change(self.key, lambda state, now: state.leased(now, [gate.name for gate in self._gates]))
         return state, now
 
     def _sample(self) -> Sample | None:
         """What happened since the last look on connections with messages under way; None: nothing to judge."""
         at = self._clock.monotonic()
         seconds, self._sampled_at = at - self._sampled_at, at
-        told = [counted for lane in self._lanes if (counted := lane.counted(self.side)) is not None]
+        told = [counted for gate in self._gates if (counted := gate.counted(self.side)) is not None]
         if not told or seconds <= 0:
             return None
         return Sample(seconds, sum(waited for waited, _, _ in told) / len(told), sum(octets for _, octets, _ in told),
                       sum(messages for _, _, messages in told))
 
-    def before(self, lane: PacedLane, messages: int, octets: int) -> None:
-        lane.allow()
+    def before(self, gate: PacedGate, messages: int, octets: int) -> None:
+        gate.allow()
         amounts = [(budget, messages if budget.unit is Unit.MESSAGES else octets + messages * MESSAGE_COSTS)
                    for budget in self._budgets if budget.unit is not Unit.LOGINS]
         while amounts and (refused := self._spend(amounts)) is not None:
-            self._sit_out(refused, True, lane)
+            self._sit_out(refused, True, gate)
         if self._share < 1:
-            self._wait_for_rate(lane, messages, octets)
+            self._wait_for_rate(gate, messages, octets)
 
     def _spend(self, amounts: list[tuple[Budget, int]]) -> Throttled | None:
         refused: list[Throttled] = []
@@ -227,20 +227,20 @@ class Pace:
                          detail=f"what {self.key.provider} allows in a {stretch} is used up ({budget.unit.value}: {budget.amount}); "
                                 f"goes on at {_when(now + wait)}")
 
-    def _wait_for_rate(self, lane: PacedLane, messages: int, octets: int) -> None:
+    def _wait_for_rate(self, gate: PacedGate, messages: int, octets: int) -> None:
         with self._lock:
             costs = [amount / (full * self._share / self._holders)
                      for amount, full in ((octets, self._rates.octets), (messages, self._rates.messages)) if full > 0]
             now = self._clock.monotonic()
             until = max(self._free_at, now)
             self._free_at = until + min(max(costs, default=0.0), RATE_WAIT_MOST)
-        while (left := until - self._clock.monotonic()) > 0 and not self._stopped() and not lane.closed:
+        while (left := until - self._clock.monotonic()) > 0 and not self._stopped() and not gate.closed:
             self._clock.sleep(min(left, POLL_SECONDS))
-        self._forget_sample(lane)
+        self._forget_sample(gate)
 
     # -- waiting -----------------------------------------------------------------------------------------------------------------------
 
-    def _sit_out(self, wait: Throttled, here: bool, lane: PacedLane | None = None) -> None:
+    def _sit_out(self, wait: Throttled, here: bool, gate: PacedGate | None = None) -> None:
         """Waits as long as it is to be waited; raises it when that is too long, or when we are stopped meanwhile."""
         assert wait.retry_after is not None
         until = self._clock.monotonic() + wait.retry_after
@@ -250,18 +250,18 @@ class Pace:
             if self._stopped():
                 wait.retry_after = left
                 raise wait
-            if lane is not None and lane.closed:
+            if gate is not None and gate.closed:
                 return
             self._clock.sleep(min(left, POLL_SECONDS))
-        if lane is not None:
-            self._forget_sample(lane)
+        if gate is not None:
+            self._forget_sample(gate)
 
-    def _forget_sample(self, lane: PacedLane) -> None:
+    def _forget_sample(self, gate: PacedGate) -> None:
         """Time in which we waited by ourselves says nothing about the server."""
         with self._lock:
             self._silent.forget()
             self._sample()
-            lane.counted(self.side)
+            gate.counted(self.side)
 
     def _asked_to_wait(self, cause: Cause, now: float, wait: float) -> Throttled:
         return Throttled(self._said(cause), side=self.side, retry_after=wait,
@@ -296,8 +296,8 @@ class Pace:
         return base if self._share >= 1 else max(1, round(base * self._share))
 
 
-class PacedLane:
-    """One connection of an account (engine/pacing/pacer.py: Lane). Used by the thread that uses the connection."""
+class PacedGate:
+    """One connection of an account (engine/pacing/pacer.py: Gate). Used by the thread that uses the connection."""
 
     def __init__(self, pace: Pace, name: str, monotonic: Callable[[], float]) -> None:
         self.name = name

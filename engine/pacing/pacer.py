@@ -1,6 +1,6 @@
-"""What a connection knows of pacing: a lane that lets it send, hears what the server says, and counts what moves.
+"""What a connection knows of pacing: a gate that lets it send, hears what the server says, and counts what moves.
 
-Owns the interface, and the lane of those who are not paced. pace.py owns the other.
+Owns the interface, and the gate of those who are not paced. pace.py owns the other.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Meter(Protocol):
     closed: bool
 
 
-class Lane(Protocol):
+class Gate(Protocol):
     """One connection's. All may be called for each batch; `allow` for each command."""
 
     def drive(self, meter: Meter) -> None:
@@ -52,7 +52,7 @@ class Lane(Protocol):
         ...
 
 
-class FreeLane:
+class OpenGate:
     """Never waits, remembers nothing."""
 
     def drive(self, meter: Meter) -> None:
@@ -77,4 +77,4 @@ class FreeLane:
         return base
 
 
-FREE = FreeLane()
+OPEN = OpenGate()

@@ -18,7 +18,8 @@ SAMPLE_SECONDS = 3.0          # shorter looks are put together
 JUDGED_SECONDS = 45.0         # a verdict on the bare rate takes so long, one on a fall FALL_SECONDS: both within a minute
 FALL_SECONDS = 30.0
 WAITING = 0.75                # of the time the server kept us waiting; else the slow one is not the server
-SLOW_OCTETS = 1024.0          # per second
+SLOW_OCTETS = 1024.0          # per second …
+OCTETS_BELOW_ITEMS = 1.0      # … which say something only while fewer messages a second come: notices of 300 octets are mail, too
 SLOW_ITEMS = 250 / 3600       # messages per second …
 ITEMS_BELOW_OCTETS = 8192.0   # … which say something only while few octets come: large messages are few by nature
 FALL = 8.0                    # times slower than at its best
@@ -82,7 +83,7 @@ class SilentThrottle:
         verdict = self._judge()
         if verdict is not None:
             self.forget()
-        while sum(one.seconds for one in self._samples) - self._samples[0].seconds >= JUDGED_SECONDS if self._samples else False:
+        elif sum(one.seconds for one in self._samples) - self._samples[0].seconds >= JUDGED_SECONDS:
             self._samples.popleft()
         return verdict
 
@@ -107,7 +108,7 @@ class SilentThrottle:
     def _judge(self) -> Silence | None:
         long, short = self._last(JUDGED_SECONDS), self._last(FALL_SECONDS)
         if long is not None and long.waiting:
-            if long.octet_rate < SLOW_OCTETS:
+            if long.octet_rate < SLOW_OCTETS and long.message_rate < OCTETS_BELOW_ITEMS:
                 return Silence.OCTETS
             if long.message_rate < SLOW_ITEMS and long.octet_rate < ITEMS_BELOW_OCTETS:
                 return Silence.ITEMS
