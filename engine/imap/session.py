@@ -21,7 +21,7 @@ from engine.imap import folders
 from engine.imap.channel import Answer, Channel, Tagged, Timeouts
 from engine.imap.folders import FolderStatus, Quota, RemoteFolder, Selected, Survey
 from engine.imap.opening import OnStep, Opening
-from engine.pacing.pacer import FREE, Lane
+from engine.pacing.pacer import OPEN, Gate
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.provider import Limits, Quirk
 from engine.wire import encoder
@@ -56,10 +56,10 @@ class Session:
 
     @classmethod
     def open(cls, account: Account, route: Route, *, side: Side, on_step: OnStep | None = None,
-             timeouts: Timeouts = _DEFAULT_TIMEOUTS, lane: Lane = FREE) -> Session:
+             timeouts: Timeouts = _DEFAULT_TIMEOUTS, gate: Gate = OPEN) -> Session:
         """Connects and logs in, with LOGIN on the wire once at most. `on_step` is told NAME, CONNECT, TLS and LOGIN as they begin and end.
         Raises Refused, Throttled, ConnectionBroken, ProtocolError, or EngineError(ADDRESS_REFUSED); nothing stays open then."""
-        opening = Opening(account, route, side, on_step, timeouts, lane)
+        opening = Opening(account, route, side, on_step, timeouts, gate)
         opening.open()
         return cls(opening.channel, greeting=opening.greeting, capabilities=opening.capabilities)
 
