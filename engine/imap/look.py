@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from engine.errors import EngineError, MessageRefused, Refused
 from engine.imap import folders
-from engine.imap.channel import Answer, Tagged
+from engine.imap.channel import Tagged
 from engine.imap.flags import Flags, Responses, listing
 from engine.imap.folders import Selected
 from engine.imap.session import Session
@@ -60,7 +60,8 @@ def look(session: Session, asks: Sequence[Ask], on_flags: OnFlags) -> Iterator[L
 class _Flight:
     ask: Ask
     since: int
-    examine: bytes      # tag
+    command: bytes
+    examine: bytes      # tags
     fetch: bytes | None
 
 
@@ -79,7 +80,7 @@ class _Looking:
         self._channel.owner = "a look at folders"
         finished = False
         try:
-            yield from self._all(asks, plainly=not self._session.has_modseq)
+            yield from self._all(asks, plainly=False)
             yield from self._all(self._again, plainly=True)
             finished = True
         finally:
@@ -106,7 +107,7 @@ class _Looking:
     def _fill(self, coming: Iterator[Ask], plainly: bool) -> Look | None:
         """Sends for as many folders as may be in flight, in one piece. Returns what is to be said of one whose name cannot be sent."""
         commands: list[bytes] = []
-        filled: list[tuple[Ask, int, int | None]] = []  # since, and the place of the FETCH
+        filled: list[tuple[Ask, int]] = []
         unsendable: Look | None = None
         while len(self._flying) + len(filled) < FOLDERS_AHEAD and (ask := next(coming, None)) is not None:
             try:
@@ -114,14 +115,14 @@ class _Looking:
             except Refused as error:
                 unsendable = Look(ask.name, None, error, 0, False)
                 break
-            since = 0 if plainly else ask.modseq
-            wanted = ask.flags_below > 1
-            if wanted:
+            since = 0 if plainly or not self._session.has_modseq else ask.modseq
+            if ask.flags_below > 1:
                 commands.append(listing(self._session, 1, ask.flags_below - 1, since))
-            filled.append((ask, since, len(commands) - 1 if wanted else None))
-        tags = iter(self._channel.send_together(commands))
-        for ask, since, fetch in filled:
-            self._flying.append(_Flight(ask, since, next(tags), next(tags) if fetch is not None else None))
+            filled.append((ask, since))
+        sent = iter(zip(commands, self._channel.send_together(commands), strict=True))
+        for ask, since in filled:
+            command, tag = next(sent)
+            self._flying.append(_Flight(ask, since, command, tag, next(sent)[1] if ask.flags_below > 1 else None))
         return unsendable
 
     def _read(self, flight: _Flight) -> Look | None:
@@ -129,7 +130,14 @@ class _Looking:
         self._examined = True
         answer = self._channel.finish(flight.examine)
         if answer.tagged.status != b"OK":
-            return self._refused(flight, answer)
+            if flight.fetch is not None:  # BAD; or of a folder that stayed open, which is not this one
+                Responses(self._channel, flight.fetch).read_out()
+            self._open = None
+            if self._session.refused_condstore(flight.command, answer.tagged):
+                self._again.append(flight.ask)
+                return None
+            refused = self._session.about_a_folder(self._channel.refusal(answer.tagged, "select"))
+            return Look(flight.ask.name, None, refused, 0, False)
         selected = folders.selected(answer)
         if selected is None:
             raise self._channel.misbehaved("EXAMINE was answered with something unreadable")
@@ -143,13 +151,6 @@ class _Looking:
             self._again.append(flight.ask)
             return None
         return Look(flight.ask.name, selected, error, seen, error is None and not flight.since)
-
-    def _refused(self, flight: _Flight, answer: Answer) -> Look:
-        error = self._session.about_a_folder(self._channel.refusal(answer.tagged, "select"))
-        if flight.fetch is not None:
-            Responses(self._channel, flight.fetch).read_out()  # BAD; or of a folder that stayed open, which is not this one
-        self._open = None
-        return Look(flight.ask.name, None, error, 0, False)
 
     def _flags(self, ask: Ask, tag: bytes) -> tuple[int, Tagged]:
         """(how many were told, the answer)."""

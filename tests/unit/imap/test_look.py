@@ -139,6 +139,23 @@ def test_where_changes_cannot_be_told_all_flags_are(how: str) -> None:
         session.close()
 
 
+def test_a_server_that_offers_condstore_and_does_not_know_the_word_is_asked_without() -> None:
+    """Given that the first EXAMINEs are BAD for it, then every folder is looked at all the same, and later ones are asked plainly."""
+    with ProviderSimulator(with_capabilities(PROFILES["dovecot"], "CONDSTORE")) as server:
+        box = server.account()
+        box["INBOX"].put(message("a"), flags=("\\Seen",))
+        server.faults.append(Fault("EXAMINE", Action.REPLY, b"BAD what is CONDSTORE", contains=b"CONDSTORE", times=None))
+        session = simulated(server)
+        looks, told = looked(session, Ask("INBOX", flags_below=2), *(Ask(name) for name in box.folders if name != "INBOX"))
+        assert set(looks) == set(box.folders)
+        assert all(one.refused is None and one.selected is not None for one in looks.values())
+        assert told == {("INBOX", 1): ("\\Seen",)}
+        asked = server.count("EXAMINE")
+        session.examine("INBOX")
+        assert server.count("EXAMINE") == asked + 1
+        session.close()
+
+
 def test_a_folder_that_cannot_be_opened_stops_no_other_and_lends_nobody_its_flags() -> None:
     """Given a server that leaves the folder before open when an EXAMINE is refused, then its flags are not taken for the other's."""
     def talk(peer: Peer) -> None:

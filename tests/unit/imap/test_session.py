@@ -273,6 +273,23 @@ def test_what_an_examine_tells_of_changes() -> None:
         assert [session.examine("a").highestmodseq for _ in range(3)] == [715194045007, 0, 0]
 
 
+def test_an_examine_asks_for_the_count_of_changes_where_it_is_offered() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b'EXAMINE "a" (CONDSTORE)', b"OK [UIDVALIDITY 1] x", b"OK [HIGHESTMODSEQ 5] x")
+        peer.answer(b'EXAMINE "b" (CONDSTORE)', status=b"NO no such folder")
+        peer.answer(b'EXAMINE "c" (CONDSTORE)', status=b"BAD parse error")
+        assert peer.answer(b'EXAMINE "c"', b"OK [UIDVALIDITY 1] x")
+        assert peer.line().endswith(b'EXAMINE "d"')
+
+    with Scripted(after_login(talk), capabilities=b"IMAP4rev1 CONDSTORE") as server, server.session() as session:
+        assert session.examine("a").highestmodseq == 5
+        with pytest.raises(Refused):
+            session.examine("b")
+        assert session.examine("c").highestmodseq == 0
+        with pytest.raises(ConnectionBroken):
+            session.examine("d")
+
+
 # -- creating, quota, ending -----------------------------------------------------------------------------------------------------
 
 
