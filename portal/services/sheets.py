@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from engine.causes import Words
 from engine.endpoint import Secret
+from engine.report_files.cells import safe_cell
 from portal.services.common import ServiceError, plain_name
 from portal.services.people import mail_address
 
@@ -44,7 +45,6 @@ CHINESE = {
     Column.DESTINATION_ADDRESS: "新邮箱", Column.DESTINATION_LOGIN: "新邮箱登录名", Column.DESTINATION_SECRET: "新邮箱密码",
     Column.LANGUAGE: "语言",
 }
-_FORMULA = "=+-@\t\r\n＝＋－＠"
 SECRETS = (Column.SOURCE_SECRET, Column.DESTINATION_SECRET)
 _LANGUAGES = {"": "",
               **dict.fromkeys(("zh", "cn", "zh-cn", "中文", "汉语"), "zh"),
@@ -280,11 +280,6 @@ def _twice(row: SheetRow, old: int | None, new: int | None) -> Problem:
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------
-
-
-def safe_cell(cell: str) -> str:
-    """The cell so that no spreadsheet program runs it: a leading = + - @ (of any width), tab or line end gets an apostrophe."""
-    return f"'{cell}" if cell.strip() and cell.lstrip(" \u3000")[0] in _FORMULA else cell
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:

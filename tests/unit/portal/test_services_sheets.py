@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.services.sheets import MOST_BYTES, MOST_ROWS, Sheet, SheetRefused, csv_bytes, read_sheet, safe_cell, template
+from engine.report_files.cells import safe_cell
+from portal.services.sheets import MOST_BYTES, MOST_ROWS, Sheet, SheetRefused, csv_bytes, read_sheet, template
 
 HEADER = "姓名,旧邮箱,旧邮箱登录名,旧邮箱密码,新邮箱,新邮箱登录名,新邮箱密码,语言\n"
 ROW = "王伟,Wang@Old.example,,code 1,wang@new.example,w.wang,new-1,en\n"
