@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.ledger import FolderRow, LedgerStore, Repair, RepairRow, Run, SetAsideRow
+from engine.ledger import FolderRow, LedgerStore, Outcome, Repair, RepairRow, Run, SetAsideRow
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Expected:
     def read(cls, ledger: LedgerStore, row: FolderRow) -> Expected:
         repairs: defaultdict[int, set[Repair]] = defaultdict(set)
         for one in ledger.repairs(row.id):
-            repairs[one.uid].add(one.repair)
-        return cls(ledger.runs(row.id), {s.uid: s for s in ledger.set_aside(row.id)}, {u: frozenset(r) for u, r in repairs.items()},
+            repairs[one.uid] |= made(one)
+        runs = [run for run in ledger.runs(row.id) if run.outcome is not Outcome.UNDOING]
+        return cls(runs, {s.uid: s for s in ledger.set_aside(row.id)}, {u: frozenset(r) for u, r in repairs.items()},
                    row.source_uidvalidity, row.target_uidvalidity, row.source_uidnext)
 
     def why_not_there(self, uid: int) -> str:
@@ -42,7 +43,13 @@ class Expected:
 
 def line_ends(repairs: Iterable[RepairRow]) -> frozenset[int]:
     """Source UIDs whose octets were changed on the way, by bare CR and LF becoming CRLF."""
-    return frozenset(one.uid for one in repairs if one.repair is Repair.LINE_ENDS)
+    return frozenset(one.uid for one in repairs if Repair.LINE_ENDS in made(one))
+
+
+def made(row: RepairRow) -> set[Repair]:
+    """All repairs of a message: where several were needed the row bears the last, and its words begin with "keywords + date: "."""
+    named = set(row.words.partition(": ")[0].split(" + "))
+    return {row.repair} | {repair for repair in Repair if len(named) > 1 and repair.value in named}
 
 
 def dense(run: Run) -> bool:

@@ -27,6 +27,7 @@ LONGEST_WAIT = 300.0        # seconds of a stated back-off that is waited out (f
 _SLICE = 20_000             # messages whose UIDs are held at once
 _ALONE = 2_000              # messages of a slice that are asked for one by one, at most
 _BATCH = 200                # messages of one FETCH
+WORTH_A_PART = 2_000        # messages that another connection is opened for
 _LAST_UID = (1 << 32) - 1
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -190,7 +191,7 @@ def with_crlf(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def parts_of(side: Side, number: int, folder: str, octets: bool, *, messages: int, uidnext: int, pieces: int,
              line_ends: frozenset[int] = frozenset()) -> list[Part]:
     """A folder as ranges of UIDs that several connections read at once, where it is worth their while."""
-    most = max(1, min(pieces, messages // 2000)) if uidnext else 1
+    most = max(1, min(pieces, messages // WORTH_A_PART)) if uidnext else 1
     span = -(-max(1, uidnext - 1) // most)
     firsts = [1 + n * span for n in range(most)]
     lasts: list[int | None] = [first + span - 1 for first in firsts]
