@@ -34,7 +34,7 @@ clean-demo: $(VENV)/.runtime  ## 忘掉样例的一切 / forgets everything the 
 	@$(PY) -m portal clean-demo
 
 clean:  ## removes the virtual environment and caches; keeps instance/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache test-results
 	find . -name __pycache__ -not -path './instance/*' -type d -exec rm -rf {} +
 
 LOCK := --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \

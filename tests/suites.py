@@ -17,6 +17,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import cyrus_packages
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "test-results"
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
@@ -116,7 +118,8 @@ def suites() -> list[Suite]:
 
 
 def provide() -> list[str]:
-    """On Debian as root, installs what is missing. Returns what is missing still, as sentences."""
+    """On Debian as root, installs what is missing; unpacks Cyrus, which cannot be installed beside Dovecot. Returns what is missing still,
+    as sentences."""
     missing = [need for need in NEEDS if not need.present()]
     if missing and shutil.which("apt-get") and os.geteuid() == 0:
         packages = [need.package for need in missing]
@@ -134,7 +137,9 @@ def provide() -> list[str]:
             if held_back:
                 NO_SERVICES.unlink(missing_ok=True)
         missing = [need for need in NEEDS if not need.present()]
-    return [f"{need.what} is not installed (Debian: apt install {need.package})" for need in missing]
+    told = [f"{need.what} is not installed (Debian: apt install {need.package})" for need in missing]
+    said = cyrus_packages.unpack()
+    return [*told, f"Cyrus IMAP is not there: {said}"] if said else told
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ changes nothing outside DIRECTORY. Only the standard library: `make test` calls 
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -69,7 +70,8 @@ def unpack() -> str:
         if lacking:
             return f"libraries missing: {' '.join(lacking)} {said}".strip()
         Path(tree).chmod(0o755)
-        tree.rename(DIRECTORY)
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            tree.rename(DIRECTORY)
     return ""
 
 
@@ -77,7 +79,11 @@ def _fetch(directory: Path, packages: list[str] | tuple[str, ...]) -> str:
     if not packages:
         return ""
     sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []  # its own user could not write here
-    code, words = _run(["apt-get", "download", "-qq", *sandbox, *packages], directory)
+    command = ["apt-get", "download", "-qq", *sandbox, *packages]
+    code, words = _run(command, directory)
+    if code and os.geteuid() == 0:  # a machine that has no lists of packages yet, or old ones
+        _run(["apt-get", "update", "-qq"])
+        code, words = _run(command, directory)
     return words or "apt-get download failed" if code else ""
 
 
@@ -91,5 +97,4 @@ def _run(command: list[str], directory: Path | None = None) -> tuple[int, str]:
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, f"{command[0]}: {error}"
-    return done.returncode, (done.stdout if done.returncode == 0 else done.stderr).strip()[-400:] if command[0] != "dpkg-deb" else \
-        (done.stdout or done.stderr).strip()
+    return done.returncode, (done.stderr.strip()[-400:] if done.returncode else done.stdout.strip())
