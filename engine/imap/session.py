@@ -85,6 +85,21 @@ class Session:
         """A notice to slow down that came inside a successful answer, since this was asked before. `retry_after` as stated."""
         return self.channel.take_throttle()
 
+    def compress(self) -> bool:
+        """Compresses everything from now on (RFC 4978), between commands. False when that is not offered, or refused, or on already.
+        Whether it pays is compress.pays's to say."""
+        if "COMPRESS=DEFLATE" not in self.capabilities:
+            return False
+        from engine.imap.compress import Deflated  # seldom needed
+
+        self.channel.must_be_free()
+        answer = self.channel.finish(self.channel.send(b"COMPRESS DEFLATE"))
+        self.capabilities -= {"COMPRESS=DEFLATE"}  # once only (RFC 4978 §3)
+        if answer.tagged.status != b"OK":
+            return False
+        self.channel.stream.lay_over(lambda transport, already: Deflated(transport, already=already))
+        return True
+
     # -- folders ---------------------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -40,11 +40,20 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+class Layer(Transport, Protocol):
+    """A transport over another that puts other octets on the wire (compression): it counts them."""
+
+    inner: Transport
+    wire_in: int
+    wire_out: int
+
+
 class Stream:
     """`idle` is the longest silence in seconds."""
 
     def __init__(self, transport: Transport, *, side: Side = Side.SOURCE, idle: float = 120.0) -> None:
         self._transport = transport
+        self._layer: Layer | None = None
         self._buffer = b""
         self._position = 0
         self._poll = select.poll()
@@ -52,10 +61,26 @@ class Stream:
         self._budget: float | None = None
         self.side = side
         self.idle = idle
-        self.bytes_in = 0
+        self.bytes_in = 0  # octets of the wire (of TLS: what it carries)
         self.bytes_out = 0
         self.waited = 0.0  # seconds, for the peer
         self.closed = False
+
+    def lay_over(self, make: Callable[[Transport, bytes], Layer]) -> None:
+        """Everything from now on goes through the layer; `make` gets the transport and what was read from it and not yet taken."""
+        assert self._layer is None
+        with self._lock:
+            layer = make(self._transport, self._buffer[self._position :])
+            layer.wire_in, layer.wire_out = self.bytes_in, self.bytes_out
+            self._transport = self._layer = layer
+            self._buffer, self._position = b"", 0
+
+    def _count(self, came: int = 0, went: int = 0) -> None:
+        if self._layer is None:
+            self.bytes_in += came
+            self.bytes_out += went
+        else:
+            self.bytes_in, self.bytes_out = self._layer.wire_in, self._layer.wire_out
 
     # -- deadlines -------------------------------------------------------------------------------------------------------------
 
@@ -117,7 +142,7 @@ class Stream:
                 raise self.broken(f"reading failed: {_reason(error)}") from None
             if not data:
                 raise self.broken("the server closed the connection")
-            self.bytes_in += len(data)
+            self._count(came=len(data))
             return data
 
     def read_line(self, cap: int) -> bytes:
@@ -201,7 +226,7 @@ class Stream:
             raise self.broken(f"reading failed: {_reason(error)}") from None
         if not data:
             raise self.broken("the server closed the connection")
-        self.bytes_in += len(data)
+        self._count(came=len(data))
         self._buffer, self._position = data, 0
         return True
 
@@ -243,7 +268,7 @@ class Stream:
                 raise self.broken(f"writing failed: {_reason(error)}") from None
             if sent:
                 since = time.monotonic()
-                self.bytes_out += sent
+                self._count(went=sent)
                 view = view[sent:]
 
     def _wait_to_write(self, since: float) -> float:
@@ -260,7 +285,7 @@ class Stream:
             raise self.broken(f"reading failed: {_reason(error)}") from None
         if not data:
             raise self.broken("the server closed the connection")
-        self.bytes_in += len(data)
+        self._count(came=len(data))
         self._buffer, self._position = self._buffer[self._position :] + data, 0
         return time.monotonic()
 
@@ -271,6 +296,7 @@ class Stream:
         refuse. Octets of the clear text left in the buffer mean that somebody wrote into the connection: abort."""
         from engine.net import tls
 
+        assert self._layer is None
         if self.buffered:
             self.close()
             raise Refused(Cause.TLS, side=self.side, detail="the server sent clear text after it agreed to start TLS")
@@ -302,13 +328,14 @@ class Stream:
         """(protocol version, peer certificate as DER), None without TLS."""
         from engine.net import tls
 
-        if isinstance(self._transport, ssl.SSLSocket | tls.TlsOverTransport):
-            return self._transport.version() or "", self._transport.getpeercert(True) or b""
+        transport = self._transport if self._layer is None else self._layer.inner
+        if isinstance(transport, ssl.SSLSocket | tls.TlsOverTransport):
+            return transport.version() or "", transport.getpeercert(True) or b""
         return None
 
     def release(self) -> Transport:
         """Hands the transport to somebody else; nothing may be buffered. The stream is closed, the transport is not."""
-        assert not self.buffered and not self.closed
+        assert not self.buffered and not self.closed and self._layer is None
         self.closed = True  # for this stream only
         return self._transport
 
