@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def mail(n: int) -> bytes:
     return f"Subject: {n}\r\n\r\nbody {n}\r\n".encode()
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON object."""
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
 
 
 @pytest.fixture
@@ -40,12 +48,12 @@ def run(tmp_path: Path, fresh_user: str, source_server: Dovecot, destination_ser
 def test_what_differs_is_named_and_the_exit_code_says_so(run: Run, fresh_user: str, source_server: Dovecot,
                                                         destination_server: Dovecot) -> None:
     seed(source_server, fresh_user, [Sample(mail(n), "INBOX", ("\\Seen",)) for n in range(4)])
-    assert run("copy").returncode == 0
+    copied = run("copy")
+    assert copied.returncode == 0, copied.stderr
     for depth in ("--quick", "--full"):
         done = run("verify", depth, "--json")
-        told = json.loads(done.stdout)
-        assert done.stdout.count("\n") == 1
-        assert (done.returncode, told["equal"], told["ledger_used"], told["mode"]) == (0, True, True, depth[2:])
+        report = told(done)
+        assert (done.returncode, report["equal"], report["ledger_used"], report["mode"]) == (0, True, True, depth[2:])
     with destination_server.client(fresh_user) as client:
         client.command(b"SELECT INBOX")
         client.command(b"UID STORE 2 -FLAGS.SILENT (\\Seen)")
@@ -59,15 +67,15 @@ def test_what_differs_is_named_and_the_exit_code_says_so(run: Run, fresh_user: s
         assert "altered_flags: INBOX UID 2 -> UID 2" in said and "-\\seen" in said
     assert "extra: INBOX - -> UID 5" in full.stdout and "not equal: 1 missing, 1 extra, 1 flags" in full.stdout
     assert "1 at the destination that this move did not bring" in quick.stdout
-    told = json.loads(run("verify", "--json").stdout)
-    found = [finding for folder in told["folders"] for finding in folder["findings"]]
+    found = [finding for folder in told(run("verify", "--json"))["folders"] for finding in folder["findings"]]
     assert {(f["kind"], f["source_uid"], f["target_uid"]) for f in found} == {
         ("missing", 3, 3), ("altered_flags", 2, 2), ("extra", None, 5)}
 
 
 def test_quick_says_in_both_languages_what_it_cannot_see(run: Run, fresh_user: str, source_server: Dovecot) -> None:
     seed(source_server, fresh_user, [Sample(mail(1))])
-    assert run("copy").returncode == 0
+    copied = run("copy")
+    assert copied.returncode == 0, copied.stderr
     quick, full = run("verify", "--quick"), run("verify", "--full")
     assert "a change that keeps the size is not seen, --full sees it" in quick.stdout
     assert "正文被改而大小不变的看不出来，要 --full" in quick.stdout
@@ -81,7 +89,7 @@ def test_without_a_ledger_it_compares_by_content_and_leaves_none_behind(run: Run
     for server in (source_server, destination_server):
         seed(server, fresh_user, [Sample(mail(1))])
     done = run("verify", "--json")
-    assert (done.returncode, json.loads(done.stdout)["ledger_used"]) == (0, False)
+    assert (done.returncode, told(done)["ledger_used"]) == (0, False)
     assert list(tmp_path.rglob("*.ledger")) == []
 
 
