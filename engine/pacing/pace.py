@@ -37,7 +37,6 @@ FRESH_SECONDS = 0.25          # what the store said is believed for so long
 RATE_WAIT_MOST = 60.0         # seconds that one batch may cost at a lowered rate
 MESSAGE_COSTS = 200           # octets of a message beside its own: its line in the list, its answer
 POLL_SECONDS = 0.1
-ASKS_FOR_LESS = frozenset((Cause.THROTTLED, Cause.TOO_MANY_CONNECTIONS, Cause.SERVER_BUSY))
 
 T = TypeVar("T")
 
@@ -59,16 +58,24 @@ def budgets_of(limits: Limits, side: Side) -> tuple[Budget, ...]:
     return tuple(told)
 
 
+def most_connections(limits: Limits, pairs: int | None) -> int:
+    """How many connections one account may have in all: twice what a mailbox is moved over, because a pair may have two at the destination
+    and a check may look at a mailbox that is being moved; never more than the provider says it takes."""
+    most = 2 * max(limits.connections, pairs or 0)
+    return most if limits.published_connections is None else min(most, limits.published_connections)
+
+
 class Pace:
-    """`connections`: how many the account may have in all, None: not bounded here. `stopped` is asked during each wait."""
+    """`pairs`: how many connections the move was told to use, None: as many as the limits say. `stopped` is asked during each wait."""
 
     def __init__(self, key: PaceKey, store: PaceStore, *, side: Side = Side.SOURCE, limits: Limits | None = None,
-                 connections: int | None = None, stopped: Callable[[], bool] = lambda: False, clock: Clock | None = None) -> None:
+                 pairs: int | None = None, stopped: Callable[[], bool] = lambda: False, clock: Clock | None = None) -> None:
         self.key = key
         self.side = side
         self._store = store
-        self._budgets = budgets_of(limits, side) if limits is not None else ()
-        self._connections = connections
+        limits = limits or Limits()
+        self._budgets = budgets_of(limits, side)
+        self._connections = most_connections(limits, pairs)
         self._stopped = stopped
         self._clock = clock or Clock()
         self._silent = SilentThrottle()
@@ -99,10 +106,10 @@ class Pace:
                 self._forget_closed()
                 taken = {gate.name for gate in self._gates}
                 name = next(name for n in range(1, len(taken) + 2) if (name := f"{self._store.holder}/{n}") not in taken)
-                most = None if self._connections is None else self._connections - len(taken)
+                most = self._connections - len(taken)
                 refused: list[Throttled] = []
 
-                def enter(state: PaceState, now: float, name: str = name, most: int | None = most,
+                def enter(state: PaceState, now: float, name: str = name, most: int = most,
                           refused: list[Throttled] = refused) -> PaceState:
                     refused.clear()
                     refusal = self._closed_door(state, now, most) or self._spent(state, now, logins)
@@ -121,11 +128,12 @@ class Pace:
                 raise refused[0]
             self._sit_out(refused[0], here)
 
-    def _closed_door(self, state: PaceState, now: float, most: int | None) -> Throttled | None:
+    def _closed_door(self, state: PaceState, now: float, most: int) -> Throttled | None:
         wait = state.wait(now, opening=True)
         if wait > 0:
             return self._asked_to_wait(state.cause, now, wait)
-        if most is not None and sum(state.others(now, self._store.holder).values()) >= max(1, most):
+        others = sum(state.others(now, self._store.holder).values())
+        if others and others >= most:  # our own are counted by whoever opens them
             return Throttled(self._said(Cause.TOO_MANY_CONNECTIONS), side=self.side, retry_after=CONNECTION_WAIT_SECONDS,
                              detail="others hold all the connections that this account may have")
         return None
@@ -273,8 +281,6 @@ class Pace:
     # -- told by the server --------------------------------------------------------------------------------------------------------------
 
     def notice(self, cause: Cause, seconds: float | None) -> None:
-        if cause not in ASKS_FOR_LESS:
-            return
         if cause is Cause.TOO_MANY_CONNECTIONS:
             with self._lock:
                 self._store.change(self.key, lambda state, now: state.shut(now, SHUT_SECONDS if seconds is None else seconds, cause))

@@ -11,14 +11,18 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from engine.causes import Cause
+from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan, ignores_case, plan_folders
 from engine.folders.roles import FolderRole
 from engine.imap.session import FolderStatus, Survey
 from engine.ledger import FolderRow, LedgerStore, SetAsideRow
+from engine.pacing.key import PaceKey
+from engine.pacing.pace import Pace
+from engine.pacing.store import MemoryPaceStore, PaceStore
 from engine.progress import ProgressSink, Silent, Stop
+from engine.providers.catalogue import provider
 from engine.redact import redact
 from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
 from engine.transfer import points
@@ -65,14 +69,27 @@ class CopyOptions:
 def copy_mailbox(source: Account, destination: Account, *, ledger: LedgerStore, source_route: Route | None = None,
                  destination_route: Route | None = None, connections: int | None = 1, progress: ProgressSink | None = None,
                  stop: Stop | None = None, retry_set_aside: bool = False, recent_days: float | None = None,
-                 clock: Clock | None = None) -> CopyReport:
+                 clock: Clock | None = None, pacing: PaceStore | None = None) -> CopyReport:
     """Moves everything that is not accounted for in `ledger`, and carries over what changed since. Expected failures come back as the
-    report's outcome and cause; LeaseLost (from the ledger or the sink) is raised, after every connection was closed."""
+    report's outcome and cause; LeaseLost (from the ledger or the sink) is raised, after every connection was closed. `pacing` knows what
+    the servers asked of others who use the same accounts."""
     options = CopyOptions(connections, retry_set_aside, recent_days)
     sink, stop = progress or Silent(), stop or Stop()
-    move = _MailboxMove(source, SerialStore(ledger), sink, stop, options, clock or Clock(),
-                        Pairs(source, destination, source_route or Route(), destination_route or Route(), sink, stop.asked))
-    return move.run()
+    pairs = Pairs(source, destination, source_route or Route(), destination_route or Route(), sink, stop.asked, {})
+    pairs.paces = _paces(pairs, pacing or MemoryPaceStore(), connections)
+    move = _MailboxMove(source, SerialStore(ledger), sink, stop, options, clock or Clock(), pairs)
+    try:
+        return move.run()
+    finally:
+        for pace in pairs.paces.values():
+            pace.leave()
+
+
+def _paces(pairs: Pairs, store: PaceStore, connections: int | None) -> dict[Side, Pace]:
+    keys = {Side.SOURCE: PaceKey.of(pairs.source, pairs.source_route),
+            Side.DESTINATION: PaceKey.of(pairs.destination, pairs.destination_route)}
+    return {side: Pace(key, store, side=side, limits=provider(key.provider).limits, pairs=connections, stopped=lambda: pairs.stopping())
+            for side, key in keys.items()}
 
 
 @dataclass
@@ -270,7 +287,7 @@ class _MailboxMove:
     def _helper(self) -> None:
         """A further pair. That it cannot be opened is no failure of the move: the first pair does the work."""
         try:
-            sessions = self.pairs.open()
+            sessions = self.pairs.open(here=False)
         except EngineError as error:
             self.pairs.tell(error)
             return

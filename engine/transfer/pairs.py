@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side
@@ -16,11 +16,11 @@ from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, Throttled
 from engine.imap.append import AppendMethod, method_of
 from engine.imap.session import Session
+from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
 from engine.progress import ProgressSink
 from engine.redact import redact
 from engine.report import Step, StepState
 from engine.transfer.folder import Sessions
-from engine.transfer.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
 BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all
@@ -37,7 +37,7 @@ class Stopped(Exception):
 
 @dataclass
 class Pairs:
-    """The roads to both mailboxes. `stopping` is asked while waiting."""
+    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting."""
 
     source: Account
     destination: Account
@@ -45,23 +45,25 @@ class Pairs:
     destination_route: Route
     sink: ProgressSink
     stopping: Callable[[], bool]
+    paces: Mapping[Side, Pace]
     _at_login: set[Side] = field(default_factory=set)  # the secret was sent and not answered
 
-    def open(self) -> Sessions:
-        """One connection to each side, both at once. Raises what the source said, else what the destination said."""
+    def open(self, *, here: bool = True) -> Sessions:
+        """One connection to each side, both at once. Raises what the source said, else what the destination said. Not `here`: only if it
+        may be opened at once."""
         self._at_login = set()
         opened: dict[Side, Session | BaseException] = {}
 
         def open_target() -> None:
             try:
-                opened[Side.DESTINATION] = self._open_side(Side.DESTINATION)
+                opened[Side.DESTINATION] = self._open_side(Side.DESTINATION, here)
             except BaseException as error:  # raised by the thread that asked
                 opened[Side.DESTINATION] = error
 
         helper = threading.Thread(target=open_target, name="open-destination", daemon=True)
         helper.start()
         try:
-            opened[Side.SOURCE] = self._open_side(Side.SOURCE)
+            opened[Side.SOURCE] = self._open_side(Side.SOURCE, here)
         except BaseException as error:
             opened[Side.SOURCE] = error
         helper.join()
@@ -73,14 +75,13 @@ class Pairs:
                 one.close()
         raise source if isinstance(source, BaseException) else target  # type: ignore[misc]  # one of the two failed
 
-    def _open_side(self, side: Side) -> Session:
+    def _open_side(self, side: Side, here: bool) -> Session:
         def note(step: Step, state: StepState) -> None:
             if step is Step.LOGIN:
                 (self._at_login.discard if state is StepState.OK else self._at_login.add)(side)
 
-        if side is Side.SOURCE:
-            return Session.open(self.source, self.source_route, side=side, on_step=note)
-        return Session.open(self.destination, self.destination_route, side=side, on_step=note)
+        account, route = (self.source, self.source_route) if side is Side.SOURCE else (self.destination, self.destination_route)
+        return self.paces[side].connect(lambda gate: Session.open(account, route, side=side, on_step=note, gate=gate), here=here)
 
     def _open_lanes(self, target: Session) -> list[Session]:
         """A second connection where the server must be asked for each literal, is not next door, and lets a mailbox have several. That it
@@ -90,7 +91,8 @@ class Pairs:
         if method_of(target) not in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS) or target.rtt < LANES_FROM_SECONDS:
             return []
         try:
-            return [Session.open(self.destination, self.destination_route, side=Side.DESTINATION)]
+            return [self.paces[Side.DESTINATION].connect(lambda gate: Session.open(
+                self.destination, self.destination_route, side=Side.DESTINATION, gate=gate), here=False)]
         except EngineError as error:
             self.tell(error)
             return []

@@ -15,10 +15,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from engine.causes import Cause
-from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError
+from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Throttled
 from engine.imap.append import Outgoing
 from engine.imap.fetch import Body, Metadata, fetch_uids
 from engine.imap.parts import AT_ONCE, fetch_in_parts
@@ -29,7 +28,6 @@ from engine.providers.provider import Quirk
 from engine.transfer.complete import far_too_short, header_only
 from engine.transfer.lists import Lists
 from engine.transfer.matching import instant
-from engine.transfer.pace import obey
 from engine.transfer.queues import Abandoned, ByteQueue
 from engine.transfer.records import Accounted, Listed
 
@@ -46,16 +44,6 @@ TOGETHER_BYTES = 256 * 1024      # handed over as one, at most …
 TOGETHER_MESSAGES = 64           # … and at the latest before we would wait for the network
 ITEM_BYTES = 512                 # what a message costs besides its octets
 PARTS_AT_MOST = 64               # messages that wait to be read in parts before the rest goes on
-
-
-class ReadingPace(Protocol):
-    """Who slows the reader down. `before` may wait; both are called in the reader's thread."""
-
-    def before(self, messages: int, octets: int) -> None:
-        """A batch of bodies of this size (as announced) is about to be asked for."""
-
-    def after(self, messages: int, octets: int, seconds: float) -> None:
-        """It has been read, so long after it was asked for (waits for its turn and for the writer included)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +97,10 @@ class Wanted:
 class Reader:
     """Reads one folder into a queue, in a thread of its own."""
 
-    def __init__(self, session: Session, wanted: Wanted, pace: ReadingPace | None = None) -> None:
+    def __init__(self, session: Session, wanted: Wanted) -> None:
         self._session = session
+        self._gate = session.channel.gate
         self._wanted = wanted
-        self._pace = pace
         self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
         self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
         self.seen = 0         # messages listed so far
@@ -263,13 +251,22 @@ class Reader:
     # -- asking ----------------------------------------------------------------------------------------------------------------
 
     def _fill(self, pipe: FetchPipe) -> None:
-        """Asks for as much as the window takes: lists before the messages listed run out, bodies by count and octets."""
+        """Asks for as much as the window takes: lists before the messages listed run out, bodies by count and octets. Where a wait
+        stands against it, what is in flight is read first."""
         if self._error is not None:
             return
-        while pipe.commands < WINDOW_COMMANDS and (pipe.octets < WINDOW_BYTES or not pipe.commands):
+        try:
+            self._ask_more(pipe)
+        except Throttled as wait:
+            if not pipe.commands:
+                raise
+            self._error = wait
+
+    def _ask_more(self, pipe: FetchPipe) -> None:
+        window = self._gate.window
+        while pipe.commands < window(WINDOW_COMMANDS) and (pipe.octets < window(WINDOW_BYTES) or not pipe.commands):
             coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
             if coming < 2 * RANGE_MESSAGES and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
-                self._obey()
                 pipe.ask_list(wanted.first, wanted.last, by_number=wanted.by_number, with_size=wanted.with_size)
             elif len(self._in_parts) >= PARTS_AT_MOST:
                 if pipe.commands:
@@ -294,19 +291,13 @@ class Reader:
 
     def _ask(self, pipe: FetchPipe, group: Sequence[Listed], *, alone: bool = False) -> None:
         octets = sum(item.meta.size for item in group)
-        self._obey()
-        if self._pace is not None:
-            self._flush()
-            self._pace.before(len(group), octets)
+        self._gate.before(len(group), octets)
         for item in group:
             self._waiting[item.meta.uid] = item
         if alone:
             self._asked_alone.update(item.meta.uid for item in group)
         largest = _largest(max(item.meta.size for item in group))
         pipe.ask_bodies([item.meta.uid for item in group], octets=octets, largest=largest, alone=alone)
-
-    def _obey(self) -> None:
-        obey(self._session, self.queue.abandoned)
 
     # -- what came -------------------------------------------------------------------------------------------------------------
 
@@ -334,8 +325,7 @@ class Reader:
         (self._in_parts if item.meta.uid in self._asked_alone else self._alone).append(item)
 
     def _batch_ended(self, ended: Ended) -> None:
-        if self._pace is not None:
-            self._pace.after(ended.messages, ended.octets, ended.seconds)
+        self._gate.done(ended.messages)
         gone = set(ended.gone)
         for uid in ended.unanswered:
             item = self._waiting.pop(uid, None)
@@ -359,7 +349,6 @@ class Reader:
             group = group[:1]
         del self._in_parts[: len(group)]
         self._flush()
-        self._obey()
         self._at = group[0].meta.uid
         found = fetch_in_parts(self._session, [(item.meta.uid, item.meta.size) for item in group], self._good_in_parts, _largest)
         self._at = 0

@@ -21,7 +21,6 @@ from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
 from engine.redact import redact
 from engine.transfer import points
 from engine.transfer.matching import Claims, instant, pair_equal
-from engine.transfer.pace import obey
 from engine.transfer.proof import PROVE_MESSAGES, Proof
 from engine.transfer.queues import ByteQueue
 from engine.transfer.reading import Gone, Item, Ready, Unreadable
@@ -78,6 +77,7 @@ class Writer:
                  goes_alone: Callable[[int], bool], stopped: Callable[[], bool], told: Callable[[], None],
                  prove: Callable[[Proof], None], lanes: Sequence[Session] = ()) -> None:
         self._target = target
+        self._gate = target.channel.gate
         self._appender = Appender(target, lanes)
         self._records = records
         self._claims = claims
@@ -147,9 +147,10 @@ class Writer:
             self._next.set_aside.append(set_aside_row(item.listed, item.error))
 
     def _send(self, batch: list[Ready]) -> None:
-        obey(self._target, self._stopped)
         octets = sum(r.outgoing.size for r in batch)
-        while self._sent and (len(self._sent) >= self._window or self._sent_octets + octets > WINDOW_BYTES):
+        self._gate.before(len(batch), octets)
+        window = self._gate.window
+        while self._sent and (len(self._sent) >= window(self._window) or self._sent_octets + octets > window(WINDOW_BYTES)):
             self._finish_oldest()
         if len(self._unresolved) >= RESOLVE_MESSAGES:
             self.drain()
@@ -173,6 +174,7 @@ class Writer:
         self._next.append_seconds = max(self._next.append_seconds, time.monotonic() - sent.at)
         self._sent.popleft()
         self._sent_octets -= sent.octets
+        self._gate.done(len(sent.batch))
         refused = any(r.error is not None for r in results)
         if refused and len(sent.batch) > 1:
             while self._sent:  # before its messages go again, what follows in the window is answered: one thing at a time
