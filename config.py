@@ -295,7 +295,7 @@ SETTINGS: tuple[Setting, ...] = (
             "搬家进程失联多久后由别的进程接手。", "After how long without a sign of life another worker takes over."),
     Setting("RECONCILE_SECONDS", "reconcile_seconds", "seconds", _number(1, 600), "30",
             "多久核对一次数据库和队列。", "How often the database and the queues are compared."),
-    Setting("CONNECTIONS", "connections", "number", _number(1, 10), "2",
+    Setting("CONNECTIONS", "connections", "number", _number(1, 10), "4",
             "每个邮箱最多同时几路连接（服务商规定更少时按规定）。",
             "The most connections per mailbox (fewer where the provider demands it)."),
     Setting("RELAY_CONFIG", "relay_config", "path", _path, None,

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from redis import Redis
@@ -35,6 +36,7 @@ from engine.causes import Cause, Side
 from engine.check import check_account
 from engine.endpoint import Account, Endpoint, RelayRoute, Route, Secret
 from engine.errors import EngineError, LeaseLost
+from engine.pacing.key import PaceKey
 from engine.progress import Progress, Stop
 from engine.providers.catalogue import provider
 from engine.report import CheckResult, CopyOutcome, CopyReport, Step, StepState
@@ -55,6 +57,7 @@ from portal.services.endpoints import (
 )
 from portal.store.db import Database
 from portal.store.ledger import SqlLedger
+from portal.store.pacing import RedisPaceStore
 
 log = logging.getLogger("worker")
 
@@ -116,12 +119,14 @@ def _copy(place: Workplace, lease: leases.Lease) -> CopyReport:
             person = move.person
             source, destination = _source(place, session, person), _destination(place, session, person)
             route, direct = _routes(place, session, person.project)
-            limit = provider(provider_key(person)).limits.connections
+            known = (provider_key(person), PaceKey.of(destination, direct).provider)
+            limit = min(provider(key).limits.connections for key in known)
             again = lease.first_slice and len(move.attempts) > 1
         ledger = SqlLedger(place.database, lease.move_id, lease.fence, place.settings.lease_seconds)
-        with _Heartbeat(place, lease, stop) as heart:
+        pacing = RedisPaceStore(place.settings.redis_url, f"move-{lease.move_id}")
+        with _Heartbeat(place, lease, stop) as heart, closing(pacing):
             return copy_mailbox(source, destination, ledger=ledger, source_route=route, destination_route=direct, progress=heart,
-                                connections=min(limit, place.settings.connections), stop=stop, retry_set_aside=again)
+                                connections=min(limit, place.settings.connections), stop=stop, retry_set_aside=again, pacing=pacing)
     except EngineError as error:
         return CopyReport(CopyOutcome.FAILED, error.cause, error.side, detail=error.detail)
     except LeaseLost:
@@ -191,11 +196,12 @@ def run_check(check_id: int) -> None:
         with place.database.reading() as session:
             check = session.get_one(Check, check_id)
             todo = _accounts_to_check(place, session, check)
-        for side, account, route in todo:
-            results[side.value] = check_account(account, route, side=side, on_step=_told(place, check_id, steps, side),
-                                                compare=results.get(Side.SOURCE.value))
-            if results[side.value].outcome != "ok":
-                break
+        with closing(RedisPaceStore(place.settings.redis_url, f"check-{check_id}")) as pacing:
+            for side, account, route in todo:
+                results[side.value] = check_account(account, route, side=side, on_step=_told(place, check_id, steps, side),
+                                                    compare=results.get(Side.SOURCE.value), pacing=pacing)
+                if results[side.value].outcome != "ok":
+                    break
         cause, text = _verdict(results)
     except EngineError as error:
         cause, text = error.cause, ""

@@ -19,6 +19,9 @@ from engine.folders.mapping import FolderPlan, plan_folders
 from engine.folders.roles import FolderRole
 from engine.imap.fetch import Metadata, fetch_bodies, fetch_metadata
 from engine.imap.session import FolderStatus, Session
+from engine.pacing.key import PaceKey
+from engine.pacing.pace import Pace
+from engine.pacing.store import MemoryPaceStore, PaceStore
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.detect import by_host, detect
 from engine.providers.provider import Quirk
@@ -57,15 +60,18 @@ WARNINGS: dict[str, Words] = {
 
 
 def check_account(account: Account, route: Route, *, side: Side = Side.SOURCE, on_step: OnStep | None = None,
-                  compare: CheckResult | None = None, mx_lookup: Callable[[str], list[str]] | None = None) -> CheckResult:
+                  compare: CheckResult | None = None, mx_lookup: Callable[[str], list[str]] | None = None,
+                  pacing: PaceStore | None = None) -> CheckResult:
     """Logs in with one LOGIN and looks around. `compare`: the source's result, when the destination is checked against it.
-    `mx_lookup`: asked for the login's domain when the source is checked; None: not asked. Never raises an EngineError."""
+    `mx_lookup`: asked for the login's domain when the source is checked; None: not asked. `pacing` knows what the server asked of those
+    who move this mailbox: while a wait stands, nobody logs in. Never raises an EngineError."""
     begun = time.monotonic()
     steps = _Steps(on_step)
     result = CheckResult(provider=account.endpoint.provider or by_host(account.endpoint.host))
     session: Session | None = None
+    pace = Pace(PaceKey.of(account, route), pacing or MemoryPaceStore(), side=side)
     try:
-        session = Session.open(account, route, side=side, on_step=steps)
+        session = pace.connect(lambda gate: Session.open(account, route, side=side, on_step=steps, gate=gate))
         result.provider = session.provider or result.provider
         result.append_limit = session.append_limit
         steps(Step.FOLDERS, StepState.RUNNING)
@@ -79,6 +85,7 @@ def check_account(account: Account, route: Route, *, side: Side = Side.SOURCE, o
     finally:
         if session is not None:
             session.logout()
+        pace.leave()
     if result.outcome == "ok" and side is Side.SOURCE and mx_lookup is not None:
         _warn_of_mx(account, result, mx_lookup)
     result.step = steps.last
