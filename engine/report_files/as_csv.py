@@ -1,8 +1,9 @@
 """The report as a sheet: UTF-8 with a byte-order mark, as Excel in Chinese wants it; no cell can be run by a spreadsheet program.
 
 One row for each fact. Columns: record; old folder; new folder; messages; outcome; explanation; old UIDs from, to; new UIDs from, to;
-pass; size in octets; date; server's words. Records, in this order: of each folder its counts (what is not zero), its UID ranges, what was
-set aside, what was repaired; then the passes, the totals, and the proof with the digest. A column that a record has no value for is empty.
+which pass (1, 2, …; JSON has their ids); size in octets; date; server's words. Records, in this order: of each folder its counts (what is
+not zero), its proof with the digest, its UID ranges, what was set aside, what was repaired; then the passes, the totals, and the proof of
+the whole. A column that a record has no value for is empty.
 """
 from __future__ import annotations
 
@@ -60,21 +61,23 @@ def _rows(ledger: LedgerStore, heading: Heading) -> Iterator[Sequence[object]]:
     yield [column.in_(language) for column in COLUMNS]
     digest = hashlib.sha256()
     folders: list[FolderManifest] = []
+    passes = ledger.passes()
+    numbers = {one.id: number for number, one in enumerate(passes, 1)}
     for row in ledger.folders():
         facts = Facts.of(ledger, row)
         folders.append(folder_manifest(row, facts))
         digest.update(folders[-1].digest.encode("ascii") + b"\n")
-        yield from _folder(folders[-1], facts, heading)
-    whole = Manifest(folders, ledger.passes(), digest.hexdigest())
+        yield from _folder(folders[-1], facts, heading, numbers)
+    whole = Manifest(folders, passes, digest.hexdigest())
     for one in whole.passes:
         span = f"{heading.moment(one.begun_at)} – {heading.moment(one.ended_at) if one.ended_at else ''}"
         yield [PASS.in_(language), "", "", whole.appended(one.id), words.pass_words(one.outcome).in_(language), span,
-               "", "", "", "", one.id, "", "", ""]
+               "", "", "", "", numbers[one.id], "", "", ""]
     yield from _counts(TOTAL, "", "", whole.counts, language)
     yield _proof("", "", whole.counts, whole.proof, whole.digest, language)
 
 
-def _folder(folder: FolderManifest, facts: Facts, heading: Heading) -> Iterator[Sequence[object]]:
+def _folder(folder: FolderManifest, facts: Facts, heading: Heading, numbers: dict[int, int]) -> Iterator[Sequence[object]]:
     row, language = folder.row, heading.language
     old = visible(words.folder_words(row.source, row.source_display).in_(language))
     new = visible(words.folder_words(row.target, row.target_display).in_(language)) if row.target else ""
@@ -83,7 +86,7 @@ def _folder(folder: FolderManifest, facts: Facts, heading: Heading) -> Iterator[
     yield _proof(old, new, folder.counts, folder.proof, folder.digest, language)
     for run in facts.runs:
         yield [RANGE.in_(language), old, new, run.count, words.OUTCOMES[run.outcome].in_(language), "", run.source_first, run.source_last,
-               run.target_first, last_target(run), run.pass_id or "", "", "", ""]
+               run.target_first, last_target(run), numbers.get(run.pass_id, run.pass_id or ""), "", "", ""]
     for aside in facts.set_aside:
         yield [MESSAGE.in_(language), old, new, 1, words.SET_ASIDE.in_(language),
                words.reason_words(aside.reason, heading.provider).in_(language), aside.uid or "", aside.uid or "", "", "", "",

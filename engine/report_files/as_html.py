@@ -231,11 +231,12 @@ class _Page:
             return EMPTY
         columns = [self._column("次", "Pass"), self._column("开始", "Begun"), self._column("结束", "Ended"),
                    self._column("结果", "Outcome"), self._column("搬到、现在还在的封数", "Moved and still there", "number")]
-        return self._section(self.say("每次搬的经过", "Passes"), table(columns, [self._pass(one) for one in shown]),
+        return self._section(self.say("每次搬的经过", "Passes"), 
+                             table(columns, [self._pass(number, one) for number, one in enumerate(shown, len(every) - len(shown) + 1)]),
                              more=(len(every) - len(shown), self.say("次更早的", "earlier ones")))
 
-    def _pass(self, one: PassRow) -> list[Cell]:
-        return [str(one.id), self.heading.moment(one.begun_at) if one.begun_at else "–",
+    def _pass(self, number: int, one: PassRow) -> list[Cell]:
+        return [str(number), self.heading.moment(one.begun_at) if one.begun_at else "–",
                 self.heading.moment(one.ended_at) if one.ended_at else "–", self.of(words.pass_words(one.outcome)),
                 self.manifest.appended(one.id)]
 

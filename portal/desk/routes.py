@@ -15,6 +15,7 @@ from werkzeug.exceptions import NotFound
 
 from engine.folders.mapping import explain_note
 from engine.providers.catalogue import providers
+from engine.report_files import Format
 from portal.auth.routes import problems
 from portal.desk import words as desk_words
 from portal.desk.filters import (
@@ -37,8 +38,9 @@ from portal.employee.flow import check_reference, move_reference
 from portal.extensions import services
 from portal.language import own_path, say, words
 from portal.models import Move, MoveState, Owner, Project, ProjectState, Role
+from portal.report_answer import FORMS, report_answer
 from portal.security.access import actor, guard, needs
-from portal.services import credentials, links, moves
+from portal.services import credentials, links, moves, reports
 from portal.services.common import ServiceError
 
 bp = Blueprint("desk", __name__)
@@ -84,6 +86,15 @@ def move_page(move_id: int) -> Any:
 def move_now(move_id: int) -> str:
     """The part of a move's page that changes by itself, for the page's script."""
     return render_template("desk/_now.html", move=_find(move_id))
+
+
+@bp.get(f"/desk/moves/<int:move_id>/report.<{FORMS}:form>")
+@needs(Role.HELPDESK)
+def report_file(move_id: int, form: str) -> Any:
+    """What became of every message; that it was taken stands in the audit."""
+    move = _find(move_id)
+    reports.note_export(g.session, actor(), move, form)
+    return report_answer(_find(move_id), Format(form))
 
 
 @bp.post("/desk/moves/<int:move_id>/relaunch")

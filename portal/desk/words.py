@@ -53,6 +53,7 @@ ACTS = {
     "relaunch.move": Words("重新开始", "Move relaunched"),
     "stop.move": Words("搬家停下", "Move stopped"),
     "finish.move": Words("搬家完成", "Move finished"),
+    "export.report": Words("下载搬家报告", "Report downloaded"),
     "recover.move": Words("失联后重新排队", "Given back after silence"),
     # projects and relays
     "create.project": Words("新建项目", "Project created"),
@@ -98,6 +99,7 @@ DETAILS = {
     "added": Words("新加", "added"), "updated": Words("更新", "updated"), "unchanged": Words("没变", "unchanged"),
     "started": Words("已开始", "started"), "problems": Words("有问题", "problems"), "outcome": Words("结果", "outcome"),
     "stopped": Words("停下", "stopped"), "at_once": Words("立即", "at once"), "language": Words("语言", "language"),
+    "format": Words("格式", "format"),
     "owner": Words("进程", "process"), "tries": Words("次数", "tries"), "new_token": Words("新令牌", "new token"),
 }
 

@@ -13,6 +13,7 @@ from flask import Response, flash, g, make_response, redirect, render_template, 
 from engine.causes import Cause, explain
 from engine.providers.catalogue import step as find_step
 from engine.report import StepState
+from engine.report_files import Format
 from portal.employee.findings import check_steps, expected_messages, findings, folder_lines, folder_name, internal_day, set_aside_words
 from portal.employee.flow import last_attempt, place_of
 from portal.employee.forecast import pace_of
@@ -21,6 +22,7 @@ from portal.employee.routes import bp
 from portal.employee.visit import Visit, another_person, current_visit, for_visitors
 from portal.language import language, say, words
 from portal.models import Check, CheckState, MoveState, now
+from portal.report_answer import FORMS, report_answer
 from portal.services import checks, moves
 from portal.services.common import ServiceError
 from portal.services.credentials import SECRET_CAUSES
@@ -207,3 +209,12 @@ def set_aside_file(visit: Visit) -> Any:
              for line in moves.set_aside_rows(g.session, visit.move)]
     return Response(csv_bytes([head, *lines]), mimetype="text/csv",
                     headers={"Content-Disposition": "attachment; filename=banjia-set-aside.csv"})
+
+
+@bp.get(f"/move/done/report.<{FORMS}:form>")
+@for_visitors
+def report_file(visit: Visit, form: str) -> Any:
+    """What became of every message: to print, for a spreadsheet, for a program."""
+    if visit.move.state is not MoveState.DONE:
+        return redirect(place_of(g.session, visit.move).url(), 303)
+    return report_answer(visit.move, Format(form))

@@ -138,7 +138,6 @@ document.addEventListener('click', (event) => {
   if (!button) return;
   if (button.dataset.copy !== undefined) copy(button);
   if (button.dataset.reveal) reveal(button);
-  if (button.dataset.print !== undefined) window.print();
 });
 
 // One press is one act: a second press while the first is on its way does nothing.
@@ -154,7 +153,7 @@ window.addEventListener('beforeprint', () => { for (const part of document.query
 // Shows what needs this script, and puts times right; also after a live part changed.
 function begin(root) {
   tellTimes(root);
-  for (const button of root.querySelectorAll('[data-copy], [data-reveal], [data-print]')) { button.hidden = false; button.dataset.shown = '1'; }
+  for (const button of root.querySelectorAll('[data-copy], [data-reveal]')) { button.hidden = false; button.dataset.shown = '1'; }
 }
 
 begin(document);

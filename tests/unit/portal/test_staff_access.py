@@ -48,7 +48,7 @@ def path_of(app: Flask, rule: Rule, scene: DeskScene) -> str:
     with scene.look() as session:
         newcomer = session.scalars(select(Staff.id).where(Staff.email == "new@moves.example")).one()
     values: dict[str, Any] = {"project_id": scene.main, "move_id": scene.moves["yangfan"], "check_id": scene.failed_test, "side": "source",
-                              "relay_id": scene.relay_id, "staff_id": newcomer, "token": "x" * 43}
+                              "relay_id": scene.relay_id, "staff_id": newcomer, "token": "x" * 43, "form": "html"}
     with app.test_request_context():
         return app.url_map.bind("localhost").build(rule.endpoint, {name: values[name] for name in rule.arguments})
 
