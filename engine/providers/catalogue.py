@@ -1,15 +1,18 @@
 """Which providers there are: one TOML file each, read when somebody asks for it and kept.
 
 Owns where the files are and the cache. Adding a provider is adding a file; no code names one except where a fact forces it.
-Always: an unknown key is the generic provider, so that every caller has hosts, steps and words to show.
+Always: an unknown key is the generic provider, so that every caller has hosts, steps and words to show; who asks for one provider does not
+pay for reading forty, since a rerun of one mailbox starts a process for less than that costs.
 """
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from engine.providers.provider import Provider, Step, read_provider, read_steps
-from engine.providers.reading import BadData, read_table
+from engine.providers.reading import BadData, read_table, read_text
 
 _DATA = Path(__file__).parent
 _NOT_PROVIDERS = {"replies", "transport"}
@@ -38,6 +41,24 @@ def load(key: str, folder: Path = _DATA) -> Provider:
 def providers() -> dict[str, Provider]:
     """All providers by key. Reads every file once."""
     return {key: load(key) for key in keys()}
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """The files as they are. Reading them costs a tenth of what understanding them does."""
+    return {key: (_DATA / f"{key}.toml").read_text("utf-8") for key in keys()}
+
+
+def mentioning(word: str) -> Iterator[Provider]:
+    """The providers whose file holds this very word somewhere (a host, a domain), by name; no other file is understood."""
+    return (load(key) for key, text in _texts().items() if word in text)
+
+
+@cache
+def greetings() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """(provider key, what its greetings look like), from the heads of the files that have any: what stands before the first table."""
+    return tuple((key, pattern) for key, text in _texts().items() if "greetings" in text
+                 for pattern in read_text(f"{key}.toml", text.partition("\n[")[0]).regexes("greetings"))
 
 
 def known(key: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from engine.causes import Words
 from engine.endpoint import BadAddress, host_name
-from engine.providers.catalogue import providers
+from engine.providers.catalogue import greetings, mentioning, providers
 from engine.providers.provider import Provider
 
 MX_LIFETIME = 3.0  # seconds for the whole lookup
@@ -65,7 +65,7 @@ def detect(address: str, *, mx_lookup: Callable[[str], list[str]] | None = None)
     domain = _domain(address)
     if not domain:
         return Detection(None, Words("邮箱地址里没有可以查的域名。", "The address has no domain to look up."))
-    for one in providers().values():
+    for one in mentioning(domain):
         if domain in one.domains:
             return Detection(one.key, Words(f"{domain} 是{one.name.zh}自己的域名。", f"{domain} belongs to {one.name.en}."))
     try:
@@ -107,18 +107,19 @@ def by_greeting(greeting: str) -> str | None:
     Where several fit, the one that recognised most of the text is the most particular.
     """
     best, recognised = None, 0
-    for one in providers().values():
-        for pattern in one.greetings:
-            match = pattern.search(greeting[:_MAX_GREETING])
-            if match and len(match[0]) > recognised:
-                best, recognised = one.key, len(match[0])
+    for key, pattern in greetings():
+        match = pattern.search(greeting[:_MAX_GREETING])
+        if match and len(match[0]) > recognised:
+            best, recognised = key, len(match[0])
     return best
 
 
 def by_host(host: str) -> str | None:
     """The provider whose server has this name. None: no provider's own name."""
     host = host.strip().rstrip(".").lower()
-    for one in providers().values():
+    if not host:
+        return None
+    for one in mentioning(host):
         own = [*one.imap_hosts, *((one.overseas_host,) if one.overseas_host else ())]
         if host in [h.host for h in own if "{" not in h.host] or host in one.pop_hosts or host in one.hosts_by_domain.values():
             return one.key

@@ -133,6 +133,15 @@ class Table:
 def read_table(path: Path) -> Table:
     """Raises BadData naming the file when it is not TOML in UTF-8."""
     try:
-        return Table(path.name, "", tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
         raise BadData(f"{path.name}: not TOML in UTF-8: {error}") from None
+    return read_text(path.name, text)
+
+
+def read_text(name: str, text: str) -> Table:
+    """A file's text, or the part of it that is wanted. Raises BadData naming the file when it is not TOML."""
+    try:
+        return Table(name, "", tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise BadData(f"{name}: not TOML in UTF-8: {error}") from None

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from engine.providers.catalogue import greetings, mentioning, providers
 from engine.providers.detect import MX_LIFETIME, MxFailed, by_greeting, by_host, detect, lookup_mx
 
 
@@ -121,3 +122,18 @@ def test_a_greeting_names_its_server(greeting: str, key: str | None) -> None:
 ])
 def test_a_server_is_known_by_its_name(host: str, key: str | None) -> None:
     assert by_host(host) == key
+
+
+def test_what_is_read_in_part_is_what_the_whole_files_say() -> None:
+    """by_greeting, by_host and domains look at few files; the answers are those of all of them."""
+    everything = providers()
+    assert greetings() == tuple((key, pattern) for key, one in everything.items() for pattern in one.greetings)
+    for key, one in everything.items():
+        hosts = [*one.imap_hosts, *([one.overseas_host] if one.overseas_host else [])]
+        for host in [h.host for h in hosts if "{" not in h.host] + [*one.pop_hosts, *one.hosts_by_domain.values()]:
+            assert key in {found.key for found in mentioning(host)}, host
+            assert by_host(host) is not None
+        for domain in one.domains:
+            assert key in {found.key for found in mentioning(domain)}, domain
+    assert by_host("") is None
+    assert by_host("localhost") is None
