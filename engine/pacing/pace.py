@@ -230,9 +230,9 @@ class Pace:
         wait, budget = max(waits, key=lambda one: one[0], default=(0.0, None))
         if wait <= 0 or budget is None:
             return None
-        stretch = "day" if budget.seconds > HOUR else "hour"
+        stretch = "a day" if budget.seconds > HOUR else "an hour"
         return Throttled(self._said(Cause.THROTTLED), side=self.side, retry_after=wait,
-                         detail=f"what {self.key.provider} allows in a {stretch} is used up ({budget.unit.value}: {budget.amount}); "
+                         detail=f"what {self.key.provider} allows in {stretch} is used up ({budget.unit.value}: {budget.amount}); "
                                 f"goes on at {_when(now + wait)}")
 
     def _wait_for_rate(self, gate: PacedGate, messages: int, octets: int) -> None:
@@ -244,7 +244,7 @@ class Pace:
             self._free_at = until + min(max(costs, default=0.0), RATE_WAIT_MOST)
         while (left := until - self._clock.monotonic()) > 0 and not self._stopped() and not gate.closed:
             self._clock.sleep(min(left, POLL_SECONDS))
-        self._forget_sample(gate)
+        self._forget_sample()
 
     # -- waiting -----------------------------------------------------------------------------------------------------------------------
 
@@ -261,15 +261,13 @@ class Pace:
             if gate is not None and gate.closed:
                 return
             self._clock.sleep(min(left, POLL_SECONDS))
-        if gate is not None:
-            self._forget_sample(gate)
+        self._forget_sample()
 
-    def _forget_sample(self, gate: PacedGate) -> None:
+    def _forget_sample(self) -> None:
         """Time in which we waited by ourselves says nothing about the server."""
         with self._lock:
             self._silent.forget()
             self._sample()
-            gate.counted(self.side)
 
     def _asked_to_wait(self, cause: Cause, now: float, wait: float) -> Throttled:
         return Throttled(self._said(cause), side=self.side, retry_after=wait,
@@ -313,7 +311,7 @@ class PacedGate:
         self._asked = self._done = 0
         self._messages = 0                     # came or went since the last look
         self._seen = (0.0, 0, 0)               # of the meter: waited, in, out
-        self._was_under_way = False
+        self._under_way = False                # at some time since the last look
 
     @property
     def closed(self) -> bool:
@@ -333,6 +331,7 @@ class PacedGate:
     def before(self, messages: int, octets: int) -> None:
         self._pace.before(self, messages, octets)
         self._asked += messages
+        self._under_way = True
 
     def done(self, messages: int) -> None:
         self._done += messages
@@ -351,8 +350,8 @@ class PacedGate:
             return None
         seen, self._seen = self._seen, (meter.waited, meter.bytes_in, meter.bytes_out)
         messages, self._messages = self._messages, 0
-        was, self._was_under_way = self._was_under_way, self._asked > self._done
-        if not was:
+        under_way, self._under_way = self._under_way, self._asked > self._done
+        if not under_way:
             return None
         octets = self._seen[1] - seen[1] if side is Side.SOURCE else self._seen[2] - seen[2]
         return self._seen[0] - seen[0], octets, messages
