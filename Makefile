@@ -1,6 +1,6 @@
 # One command each; everything they make is in .venv/ and instance/ (and the demo's mail under /var/tmp, see `make clean-demo`).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check run test lint lock clean-demo clean
+.PHONY: help demo demo-check run test bench lint lock clean-demo clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,9 @@ run: $(VENV)/.runtime  ## 在一台机器上真正使用 / for real work on one 
 
 test: $(VENV)/.dev  ## 全部测试（Debian root 下会装好所需软件）/ every suite, after setting up what it needs
 	@$(PY) -m tests.suites
+
+bench: $(VENV)/.runtime  ## 与同类工具比速度（docs/bench.md）/ beside its peers; ARGS="--full" for everything
+	@$(PY) -m bench run $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy
 	$(VENV)/bin/ruff check .

@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from bench.rule import Rule
 
@@ -141,7 +141,7 @@ class Session:
     def __init__(self, connection: socket.socket, mailbox: Mailbox) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
-        self._in: BinaryIO = connection.makefile("rb", buffering=1 << 18)
+        self._in = connection.makefile("rb", buffering=1 << 18)
         self._out: list[bytes] = []
         self._gathered = 0
         self._mailbox = mailbox

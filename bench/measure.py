@@ -49,7 +49,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, cap: float
     helpers, machine = sum(map(tree_cpu, beside)), machine_cpu()
     begun = time.monotonic()
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                   start_new_session=True)
     watch = _Watch(process.pid, begun + cap)
     try:
         _, status, used = os.wait4(process.pid, 0)

@@ -76,6 +76,6 @@ def show(rule: Rule, steps: list[Step]) -> str:
     for step in steps:
         m = step.measured
         outcome = "capped" if m.capped else "exact" if step.exact else f"NOT EXACT (exit {m.code})"
-        lines.append(f"| {step.name} | {m.peak / MIB:.0f} MiB | {m.largest / MIB:.0f} MiB | {m.seconds:.1f}{'~' * m.noisy} | {step.moved:,} "
-                     f"| {step.ledger / 1024:,.0f} KiB | {outcome} |")
+        lines.append(f"| {step.name} | {m.peak / MIB:.0f} MiB | {m.largest / MIB:.0f} MiB | {m.seconds:.1f}{'~' * m.noisy} "
+                     f"| {step.moved:,} | {step.ledger / 1024:,.0f} KiB | {outcome} |")
     return "\n".join(lines) + "\n"
