@@ -1,7 +1,7 @@
 """Two IMAP servers without mail: a source whose messages follow from a rule, and a destination that counts octets and lets them go.
 
 Enough of RFC 3501 with UIDPLUS, LITERAL+, MULTIAPPEND, LIST-STATUS and CONDSTORE for a mover, one folder (INBOX), one account, any
-password; loopback only. Must not keep a message: the destination holds sizes, flags, dates and a sum of checksums. Always: nothing is
+password; loopback only. Must not keep a message: the destination holds sizes, checksums, flags and dates. Always: nothing is
 ever removed, so the UID is the sequence number; a command that it does not know is answered BAD, never guessed.
 """
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from bench.rule import Rule
+from bench.rule import Rule, mark
 
 CAPABILITIES = b"IMAP4rev1 LITERAL+ UIDPLUS MULTIAPPEND NAMESPACE UNSELECT ENABLE ID LIST-STATUS CONDSTORE"
 UIDVALIDITY = 1_700_000_001
@@ -67,8 +67,8 @@ class Counted:
     """The destination: about 40 octets for a message, whatever its size."""
 
     def __init__(self) -> None:
-        self.octets = self.checksum = 0
         self._sizes = array("L")
+        self._crcs = array("I")
         self._flags = array("H")
         self._kinds: dict[bytes, int] = {}
         self._texts: list[bytes] = []
@@ -92,9 +92,16 @@ class Counted:
                 self._sizes.append(one.size)
                 self._flags.append(self._kind(one.flags))
                 self._dates += one.date[:26].ljust(26)
-                self.octets += one.size
-                self.checksum += one.crc
+                self._crcs.append(one.crc)
             return first, len(self._sizes)
+
+    @property
+    def octets(self) -> int:
+        return sum(self._sizes)
+
+    def checksum(self) -> int:
+        """As Rule.checksum."""
+        return sum(mark(crc, self.flags(uid), self.date(uid)) for uid, crc in enumerate(self._crcs, 1))
 
     def store(self, uid: int, sign: bytes, words: bytes) -> None:
         with self._lock:
@@ -346,7 +353,7 @@ def _serve(rule: Rule | None, pipe: Connection) -> None:
                     rule.change(asked[1])
                     pipe.send(None)
                 elif isinstance(mailbox, Counted):
-                    pipe.send(Sum(mailbox.messages, mailbox.octets, mailbox.checksum))
+                    pipe.send(Sum(mailbox.messages, mailbox.octets, mailbox.checksum()))
                 elif rule is not None:
                     pipe.send(Sum(rule.messages, rule.messages * rule.octets, rule.checksum()))
         server.shutdown()

@@ -1,7 +1,7 @@
 """The engine's peak memory, over mailboxes that need no disk: one huge message, a folder of very many small ones.
 
-Says what was measured, judges nothing but the copy itself: as many messages and octets, and the same sum of checksums, at the
-destination as the rule gives. Times are shown as what they are: beside two servers in Python, no measure of speed.
+Says what was measured, judges nothing but the copy itself: as many messages and octets, and the same sum over octets, flags
+and dates, at the destination as the rule gives. Times are shown as what they are: beside two servers in Python, no measure of speed.
 """
 from __future__ import annotations
 

@@ -74,11 +74,16 @@ class Rule:
         yield b"\r\n"
 
     def checksum(self) -> int:
-        """Sum of the CRC-32 of all messages: whatever the order, what a copy has to sum up to."""
+        """Sum of `mark` over all messages: whatever the order, what a copy has to sum up to."""
         total = 0
         for uid in range(1, self.messages + 1):
             crc = 0
             for chunk in self.chunks(uid):
                 crc = zlib.crc32(chunk, crc)
-            total += crc
+            total += mark(crc, self.flags(uid), self.date(uid))
         return total
+
+
+def mark(crc: int, flags: bytes, date: bytes) -> int:
+    """One number for a message: the CRC-32 of its octets, its flags in any order, and its date as written."""
+    return zlib.crc32(date, zlib.crc32(b" ".join(sorted(flags.lower().split())), crc))
