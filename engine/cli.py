@@ -33,7 +33,6 @@ from engine.report import CopyOutcome, CopyReport, Step, StepState
 
 OK, INTERNAL, USAGE, NOT_ALL, FAILED = 0, 1, 2, 3, 4
 WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy sits out before it gives up
-DEFAULT_CONNECTIONS = 2
 
 _EPILOG = """
 Addresses: imaps://user%40example.com@host:993   TLS from the first byte
@@ -279,7 +278,7 @@ def _verify(args: argparse.Namespace) -> int:
     try:
         with Bar(sys.stderr.isatty()) as bar:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
-                                      connections=args.connections or DEFAULT_CONNECTIONS, progress=bar, ledger=ledger,
+                                      connections=args.connections, progress=bar, ledger=ledger,
                                       mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL)
     finally:
         if ledger is not None:

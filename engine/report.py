@@ -249,6 +249,7 @@ class VerifyReport:
     side: Side | None = None
     server_text: str = ""
     detail: str = ""
+    retry_after: float | None = None  # seconds
     missing: int = 0
     extra: int = 0
     altered: int = 0

@@ -106,13 +106,16 @@ def _flags_on_the_wire(flags: tuple[str, ...]) -> tuple[bytes, bool]:
 
 class Appender:
     """`max_batch`: how many messages share one fate, 1 where each has its own command. A longer batch is sent as several commands.
-    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal."""
+    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal.
+    `ask_first`: ask for each literal over 4 KiB although the server takes them unasked."""
 
-    def __init__(self, session: Session, lanes: Sequence[Session] = ()) -> None:
+    def __init__(self, session: Session, lanes: Sequence[Session] = (), *, ask_first: bool = False) -> None:
         self._session = session
         self._channel = session.channel
         offered = session.capabilities
         self._at_once = _UNLIMITED if "LITERAL+" in offered else _LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else -1
+        if ask_first:  # it offers more than it stands by
+            self._at_once = min(self._at_once, _LITERAL_MINUS)
         self.method = method_of(session)
         self.max_batch = MULTIAPPEND_BATCH if self.method is AppendMethod.MULTIAPPEND else 1
         self.slips = 0  # messages that were stored before one that stands before them at the source

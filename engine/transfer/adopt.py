@@ -20,28 +20,31 @@ from engine.ledger import Outcome, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points
-from engine.transfer.census import Census, Found, Side
+from engine.transfer.careful import CarefulReading
+from engine.transfer.census import Census, Found, Key, Side
 from engine.transfer.matching import Claims, instant
 from engine.transfer.proof import folded
 from engine.transfer.records import Arrived, FolderRecords, Listed
 
 ALTERED_OCTETS = 64      # and 2 % of the message: what line ends, NULs and a final newline can make
+UNREAD = "the server does not give the whole message, so it cannot be said whether it is at the destination already"
 AT_ONCE = 500            # messages of one write of the ledger, and of one question for digests
 
 
 class Adoption:
     """Of one folder, EXAMINEd at the source by the caller; the destination's is EXAMINEd here, and left."""
 
-    def __init__(self, source: Session, target: Session, target_folder: str, records: FolderRecords, claims: Claims) -> None:
-        self._source, self._target = source, target
+    def __init__(self, source: CarefulReading, target: Session, target_folder: str, records: FolderRecords, claims: Claims) -> None:
+        self._careful, self._source, self._target = source, source.session, target
         self._folder = target_folder
         self._records = records
         self._claims = claims
-        self._sizes_are_exact = Quirk.SIZE_IS_ESTIMATE not in provider(source.provider).quirks
+        self._sizes_are_exact = Quirk.SIZE_IS_ESTIMATE not in provider(self._source.provider).quirks
 
     def run(self) -> None:
-        """Stores a run for each message that is there already. What the destination's server altered when it stored it is set aside by
-        name. Flags that the source has and the copy lacks are added to the copy; none is taken away."""
+        """Stores a run for each message that is there already. What the destination's server altered when it stored it, and what the source
+        does not give whole for comparing, is set aside by name. Flags that the source has and the copy lacks are added to the copy; none
+        is taken away."""
         if not self._target.examine(self._folder).messages:
             return
         with Census() as census:
@@ -70,9 +73,12 @@ class Adoption:
         if not self._sizes_are_exact:
             census.set_headers("here", self._headers(self._source, census.all_uids("here")))
             census.set_headers("there", self._headers(self._target, census.all_uids("there")))
-        for side, session in self._sides():
-            for uids in census.uids_in_common(side, "size" if self._sizes_are_exact else "header", AT_ONCE):
-                census.set_digests(side, ((bytes.fromhex(digest), uid) for uid, digest in fetch_digests(session, uids)))
+        key: Key = "size" if self._sizes_are_exact else "header"
+        for uids in census.uids_in_common("there", key, AT_ONCE):
+            census.set_digests("there", ((bytes.fromhex(digest), uid) for uid, digest in fetch_digests(self._target, uids)))
+        for uids in census.uids_in_common("here", key, AT_ONCE):
+            sizes = census.sizes(uids)
+            census.set_digests("here", ((digest, uid) for uid, digest in self._careful.digests(sizes)))
 
     def _take_header_digests(self, census: Census) -> None:
         """Of messages without an equal whose date occurs on the other side: a destination's own mail costs nothing."""
@@ -86,6 +92,9 @@ class Adoption:
                 yield hashlib.sha256(header).digest(), uid
 
     def _store(self, census: Census) -> None:
+        if self._careful.unread:
+            unread = census.sizes(self._careful.unread)
+            self._records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD, size) for uid, size in unread])
         for some in census.pairs(AT_ONCE):
             self._add_flags(some)
             aside = [SetAsideRow(f.uid, Cause.INCOMPLETE, f"at the destination as UID {f.target_uid}, altered by its server", f.size)

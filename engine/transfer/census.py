@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Side = Literal["here", "there"]
+Key = Literal["size", "header", "date"]
 Instant = float | str
 
 _SCHEMA = """
@@ -64,7 +65,7 @@ class Census:
     def all_uids(self, side: Side, at_once: int = 500) -> Iterator[list[int]]:
         return self._uids(side, "1", at_once)
 
-    def uids_in_common(self, side: Side, key: Literal["size", "header", "date"], at_once: int) -> Iterator[list[int]]:
+    def uids_in_common(self, side: Side, key: Key, at_once: int) -> Iterator[list[int]]:
         """Unpaired messages of this side whose key the other side has among its unpaired ones, ascending, a few at a time."""
         other, free = ("there", "taken=0") if side == "here" else ("here", "target IS NULL")
         known = f"SELECT {key} FROM {other} WHERE {free}"  # noqa: S608  # names of this file
@@ -80,6 +81,10 @@ class Census:
                 return
             last = rows[-1][0]
             yield [uid for (uid,) in rows]
+
+    def sizes(self, uids: Iterable[int]) -> list[tuple[int, int]]:
+        """(UID, announced octets) of these source messages, ascending."""
+        return [(uid, self._db.execute("SELECT size FROM here WHERE uid=?", (uid,)).fetchone()[0]) for uid in sorted(uids)]
 
     def set_digests(self, side: Side, digests: Iterable[tuple[bytes, int]]) -> None:
         """(SHA-256 of every octet, UID)."""

@@ -6,6 +6,7 @@ with `retry_after`, and the ledger holds the place. A folder that was complete i
 """
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -133,7 +134,8 @@ class _MailboxMove:
             raise self.end.error
         self._fill(report)
         if self.pass_id:
-            self.store.end_pass(self.pass_id, time.time(), report.outcome.value)
+            with contextlib.suppress(EngineError):  # a ledger that cannot be written has been told already
+                self.store.end_pass(self.pass_id, time.time(), report.outcome.value)
         report.seconds = time.monotonic() - begun
         return report
 
@@ -343,7 +345,7 @@ class _MailboxMove:
                 progress = move.row.moved + move.row.set_aside > row.moved + row.set_aside
                 breaks = 1 if progress else breaks + 1
                 row, plan, status = move.row, move.plan, None
-                self.pairs.wait_or_give_up(error, breaks - 1, BREAKS_IN_A_ROW)
+                self.pairs.wait_or_give_up(_with_notice(error, sessions), breaks - 1, BREAKS_IN_A_ROW)
                 self.pairs.reopen(sessions)
                 continue
             except FolderLost as error:
@@ -439,3 +441,11 @@ class _MailboxMove:
 def _set_aside_report(plan: FolderPlan, aside: SetAsideRow) -> SetAsideReport:
     return SetAsideReport(plan.source.display, aside.uid, aside.reason.value, aside.server_text, aside.size, aside.internal_date)
 
+
+def _with_notice(error: EngineError, sessions: Sessions) -> EngineError:
+    """A wait that the server had stated before the connection broke counts, though nobody had come to read it out."""
+    for session in (sessions.source, sessions.target):
+        notice = session.take_throttle()
+        if notice is not None and session.side is error.side and not error.retry_after:
+            error.retry_after, error.server_text = notice.retry_after, error.server_text or notice.server_text
+    return error

@@ -6,26 +6,27 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
 from engine.folders.mapping import FolderPlan
-from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
+from engine.imap.fetch import fetch_digests, fetch_headers, fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected, Session
 from engine.ledger import FolderRow, Outcome, Repair, RepairRow, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points, recover
-from engine.transfer.adopt import Adoption
+from engine.transfer.adopt import UNREAD, Adoption
+from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair
 from engine.transfer.proof import Difference, Proof, folded
 from engine.transfer.reading import Reader, Wanted
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
 from engine.transfer.tally import Tally
 from engine.transfer.target import TargetFolder
-from engine.transfer.writing import FolderLost, Writer
+from engine.transfer.writing import UNASKED_LITERAL, FolderLost, Writer
 from engine.wire import encoder
 
 BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
@@ -45,6 +46,10 @@ class Breaks:
     """How often the connection broke while a message was under way; lives as long as the mailbox's run."""
 
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    ask_first: bool = False  # the destination ends the connection over literals that it did not ask for, whatever it offers
+
+    def count(self, folder: str, uids: Iterable[int]) -> None:
+        self.counts.update((folder, uid) for uid in uids)
 
     def suspect(self, folder: str, uid: int) -> bool:
         return self.counts[folder, uid] > 0
@@ -90,10 +95,14 @@ class FolderMove:
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
         if self.retry_set_aside:
             self._try_set_aside_again(records)
-        if not self._look_up_intents(records):
-            return False
-        if not records.row.target_uidvalidity:
-            self._adopt(records, selected, status)
+        try:
+            if not self._look_up_intents(records):
+                return False
+            if not records.row.target_uidvalidity:
+                self._adopt(records, selected, status)
+        except (ConnectionBroken, ProtocolError) as error:
+            self.breaks.count(self.plan.source.name, error.uids)
+            raise
         whole = not records.row.source_uidnext
         finished, seen = self._move_rest(records, selected, status)
         if finished:
@@ -181,15 +190,20 @@ class FolderMove:
             return False
         found = listed(fetch_metadata(source, min(open_uids), max(open_uids)))
         wanted = [item.meta for item in found if item.meta.uid in open_uids]
-        pairs = recover.look_up(source, target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
+        looked_up = recover.look_up(self._careful(), target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
         target.unselect()
-        self._write_pairs(records, found, pairs, Outcome.MOVED)
+        self._write_pairs(records, found, looked_up.pairs, Outcome.MOVED)
+        if looked_up.unread:
+            records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD) for uid in looked_up.unread])
         return True
+
+    def _careful(self) -> CarefulReading:
+        return CarefulReading(self.sessions.source, lambda uid: self.breaks.hopeless(self.plan.source.name, uid))
 
     def _adopt(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> None:
         """Runs for what is at the destination already. `target_uidvalidity` is stored last: then adoption is done."""
         if selected.messages and (status.messages or self.anew):
-            Adoption(self.sessions.source, self.sessions.target, self.plan.target, records, self.claims).run()
+            Adoption(self._careful(), self.sessions.target, self.plan.target, records, self.claims).run()
         records.write(row=replace(records.row, target_uidvalidity=status.uidvalidity))
 
     def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome) -> None:
@@ -203,12 +217,13 @@ class FolderMove:
         name, accounted = self.plan.source.name, records.accounted()
         first = records.row.source_uidnext or 1
         wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-                        lambda uid: self.breaks.hopeless(name, uid), recent_since=self.recent_since)
+                        lambda uid: self.breaks.hopeless(name, uid), folder=name,
+                        breaks=lambda uid: self.breaks.counts[name, uid], recent_since=self.recent_since)
         reader = Reader(self.sessions.source, wanted)
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: self._prove(records, proof),
-                        lanes=self.sessions.lanes)
+                        lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         reader.start()
         try:
             finished = writer.take(reader.queue)
@@ -228,16 +243,20 @@ class FolderMove:
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
-        if isinstance(error, ConnectionBroken | ProtocolError):
-            uids = writer.suspects() if error.side is Side.DESTINATION else [reader.reading_uid]
-            for uid in uids:
-                self.breaks.counts[self.plan.source.name, uid] += 1
+        if not isinstance(error, ConnectionBroken | ProtocolError):
+            return
+        if error.side is Side.DESTINATION:
+            self.breaks.ask_first = self.breaks.ask_first or UNASKED_LITERAL.search(error.server_text) is not None
+            self.breaks.count(self.plan.source.name, writer.suspects())
+        elif reader.reading_uid:
+            self.breaks.count(self.plan.source.name, [reader.reading_uid])
 
     def _save(self, writer: Writer, error: EngineError) -> None:
-        """Keeps what is known. Where the destination's connection still stands, its outstanding answers are waited for first."""
+        """Keeps what is known. Where the destination's connection still stands, its outstanding answers are waited for first; nothing more
+        is sent to a server that asked to wait."""
         if error.side is Side.SOURCE or isinstance(error, Throttled):
             try:
-                writer.drain()
+                writer.drain(ask=not isinstance(error, Throttled))
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open
@@ -257,15 +276,24 @@ class FolderMove:
         tagged = target.channel.answered(examine)
         if tagged is None or tagged.status != b"OK" or (len(unlike) == len(proof) and all(u.there is None for u in unlike)):
             raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail="the folder that was filled is not there any more")
+        altered = self._altered_headers(proof)
         target.unselect()
         exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
-        aside = [SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u), u.sent.size)
-                 for u in unlike if u.there is None or (u.octets and exact)]
-        named = {row.uid for row in aside}
+        aside = {u.source_uid: SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u), u.sent.size)
+                 for u in unlike if u.there is None or (u.octets and exact)}
+        aside |= {uid: SetAsideRow(uid, Cause.INCOMPLETE, f"at the destination as UID {copy}, but its server changed octets of the header")
+                  for uid, copy in altered}
         changed = [RepairRow(u.source_uid, Repair.DATE if u.date else Repair.KEYWORDS, _changed_words(u)) for u in unlike
-                   if u.there is not None and u.source_uid not in named and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
+                   if u.there is not None and u.source_uid not in aside and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
         if aside or changed:
-            records.write(row=replace(records.row, moved=records.row.moved - len(aside)), set_aside=aside, repairs=changed)
+            records.write(row=replace(records.row, moved=records.row.moved - len(aside)),
+                          set_aside=list(aside.values()), repairs=changed)
+
+    def _altered_headers(self, proof: Proof) -> list[tuple[int, int]]:
+        """One header with raw 8-bit octets is read back; where it came back changed, all of them are."""
+        uids = sorted(proof.raw_headers)
+        altered = proof.altered_headers(fetch_headers(self.sessions.target, uids[:1]))
+        return proof.altered_headers(fetch_headers(self.sessions.target, uids)) if altered else []
 
     def _name_what_is_not_listed(self, records: FolderRecords, seen: int) -> None:
         """The source counts more messages than it lists, and still does when asked again: the gap is named, not passed over
@@ -308,16 +336,15 @@ def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims
     destination cannot remove just them (no UIDPLUS).
     """
     records = FolderRecords(store, row)
-    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]
-    young = [i for i in records.intents if i.id not in old]
+    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]  # closed, after this last look
     accounted = records.accounted()
-    watched = {uid for i in young for uid in i.uids if uid in accounted and uid not in records.set_aside}
+    watched = {uid for i in records.intents for uid in i.uids if uid in accounted and uid not in records.set_aside}
     stay = 0
     if watched and _all_claimed_are_there(sessions.target, records):
         sessions.source.examine(row.source)
         messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
         extra = recover.surplus(sessions.source, sessions.target, row.target, messages,
-                                min(i.target_uidnext for i in young), claims)
+                                min(i.target_uidnext for i in records.intents), claims)
         sessions.target.unselect()
         if extra and "UIDPLUS" in sessions.target.capabilities:
             sessions.target.uid_expunge(row.target, extra)

@@ -4,6 +4,7 @@ Pure: no network, no ledger. About 35 octets a message, and the writer proves an
 """
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ class Proof:
         self._source_uids, self._target_uids, self._sizes = array("Q"), array("Q"), array("Q")
         self._dates: list[str] = []
         self._flags: list[Flags] = []
+        self.raw_headers: dict[int, tuple[int, bytes]] = {}  # destination UID -> source UID, digest of a header with octets over 127
 
     def __len__(self) -> int:
         return len(self._target_uids)
@@ -51,6 +53,18 @@ class Proof:
         self._sizes.append(octets)
         self._dates.append(internal_date)
         self._flags.append(flags)
+
+    def note_header(self, source_uid: int, target_uid: int, content: bytes) -> None:
+        """Cyrus's default (munge8bit) replaces each 8-bit octet of a header, and says OK; neither size nor flags nor date tell."""
+        end = content.find(b"\r\n\r\n")
+        header = content[:end + 4] if end >= 0 else content
+        if not header.isascii():
+            self.raw_headers[target_uid] = source_uid, hashlib.sha256(header).digest()
+
+    def altered_headers(self, there: Iterable[tuple[int, bytes]]) -> list[tuple[int, int]]:
+        """(source UID, destination UID) of those whose header block, as the destination gives it, is another."""
+        return [(self.raw_headers[uid][0], uid) for uid, header in there
+                if uid in self.raw_headers and hashlib.sha256(header).digest() != self.raw_headers[uid][1]]
 
     def unlike(self, there: Iterable[Metadata]) -> Iterator[Difference]:
         """What differs from the destination's answers; each message at most once, absent ones last."""

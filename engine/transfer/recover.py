@@ -16,6 +16,7 @@ from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent
 from engine.transfer.adopt import dated_headers
+from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair, instant, pair_equal
 
 SETTLE_SECONDS = 2.0         # UIDNEXT and MESSAGES must be still for this long at least
@@ -58,20 +59,32 @@ def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_appe
     return True
 
 
-def look_up(source: Session, target: Session, folder: str, wanted: Sequence[Metadata], floor: int, claims: Claims) -> list[Pair]:
+@dataclass(frozen=True)
+class LookedUp:
+    """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived."""
+
+    pairs: list[Pair]
+    unread: list[int]
+
+
+def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequence[Metadata], floor: int, claims: Claims) -> LookedUp:
     """Pairs the messages of open intents with unclaimed destination messages of UID >= floor. The source folder is EXAMINEd by the
     caller, the destination's here."""
     target.examine(folder)
     there = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims}
     here = {m.uid: m for m in wanted}
     if not here or not there:
-        return []
-    pairs = pair_equal(dict(fetch_digests(source, sorted(here))), dict(fetch_digests(target, sorted(there))))
+        return LookedUp([], [])
+    theirs = {uid: bytes.fromhex(digest) for uid, digest in fetch_digests(target, sorted(there))}
+    pairs = pair_equal(dict(source.digests((uid, here[uid].size) for uid in sorted(here))), theirs)
     for pair in pairs:
         del here[pair.source_uid], there[pair.target_uid]
+    unread = [uid for uid in source.unread if uid in here]
+    for uid in unread:
+        del here[uid]
     if here and there:  # a destination that alters bytes (NUL, line ends): the header block and the date, inside this window only
-        pairs += pair_equal(dated_headers(source, here), dated_headers(target, there))
-    return sorted(pairs, key=lambda pair: pair.source_uid)
+        pairs += pair_equal(dated_headers(source.session, here), dated_headers(target, there))
+    return LookedUp(sorted(pairs, key=lambda pair: pair.source_uid), unread)
 
 
 def surplus(source: Session, target: Session, folder: str, watched: Sequence[Metadata], floor: int, claims: Claims) -> list[int]:

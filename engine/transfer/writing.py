@@ -7,13 +7,14 @@ set aside with the server's words if none helps, unless the refusal speaks of th
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.causes import Cause, Side
-from engine.errors import EngineError, Refused, Throttled
+from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
 from engine.imap.append import Appended, Appender, Outgoing, Pending
 from engine.imap.fetch import fetch_digests, fetch_metadata
 from engine.imap.session import Session
@@ -38,6 +39,9 @@ BUSY_WAIT_SECONDS = (2.0, 5.0, 15.0)  # "try again later": so many more tries, a
 
 FATAL = frozenset({Cause.DESTINATION_QUOTA, Cause.DESTINATION_LOGIN, Cause.DESTINATION_TLS, Cause.DESTINATION_CONNECT})
 BUSY = frozenset({Cause.DESTINATION_BUSY, Cause.THROTTLED, Cause.SERVER_BUSY, Cause.TOO_MANY_CONNECTIONS})
+
+
+UNASKED_LITERAL = re.compile(r"non-?synchroni[sz]ing literal", re.IGNORECASE)
 
 
 class FolderLost(EngineError):
@@ -71,14 +75,15 @@ class _Outcome:
 
 class Writer:
     """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. `prove` is called when
-    PROVE_MESSAGES were appended, to read them back; `lanes` are further connections for servers that must be asked for each literal."""
+    PROVE_MESSAGES were appended, to read them back; `lanes` are further connections for servers that must be asked for each literal;
+    `ask_first` asks whatever the server offers."""
 
     def __init__(self, target: Session, records: FolderRecords, claims: Claims, *, uidvalidity: int, floor: int,
                  goes_alone: Callable[[int], bool], stopped: Callable[[], bool], told: Callable[[], None],
-                 prove: Callable[[Proof], None], lanes: Sequence[Session] = ()) -> None:
+                 prove: Callable[[Proof], None], lanes: Sequence[Session] = (), ask_first: bool = False) -> None:
         self._target = target
         self._gate = target.channel.gate
-        self._appender = Appender(target, lanes)
+        self._appender = Appender(target, lanes, ask_first=ask_first)
         self._records = records
         self._claims = claims
         self._uidvalidity = uidvalidity
@@ -204,6 +209,8 @@ class Writer:
         while True:
             if error.cause in FATAL:
                 raise Refused(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
+            if UNASKED_LITERAL.search(error.server_text):  # Cyrus with `literalminus` offers LITERAL+ all the same, and hangs up after this
+                raise ConnectionBroken(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
             if error.cause in BUSY:
                 wait = next(waits, None)
                 if wait is None or spent or (error.retry_after or 0) > wait:
@@ -251,12 +258,15 @@ class Writer:
         self._claims.add((target_uid,))
         self._floor = max(self._floor, target_uid + 1)
         self.proof.add(item.meta.uid, target_uid, outgoing.size, outgoing.internal_date, outgoing.flags)
+        content = _unhashed(outgoing).content
+        if isinstance(content, bytes):
+            self.proof.note_header(item.meta.uid, target_uid, content)
 
-    def drain(self) -> None:
-        """Waits for everything that was sent, and stores what became of it."""
+    def drain(self, *, ask: bool = True) -> None:
+        """Waits for everything that was sent, and stores what became of it; without `ask` nothing more is sent to find that out."""
         while self._sent:
             self._finish_oldest()
-        if self._unresolved or self._unresolved_intents:
+        if ask and (self._unresolved or self._unresolved_intents):
             self._resolve()
         if not self._next.empty():
             self._write(())
