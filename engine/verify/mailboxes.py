@@ -17,14 +17,15 @@ from engine.errors import EngineError
 from engine.folders.mapping import FolderPlan, ignores_case, next_name_after_refusal, plan_folders
 from engine.imap.folders import FolderStatus
 from engine.ledger import FolderRow, LedgerStore, Run
+from engine.pacing.store import MemoryPaceStore, PaceStore
 from engine.progress import Progress, ProgressSink
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.provider import Quirk
 from engine.redact import redact
-from engine.report import FolderVerdict, VerifyMode, VerifyReport
+from engine.report import Finding, FindingKind, FolderVerdict, VerifyMode, VerifyReport
 from engine.verify.compare import Comparison
 from engine.verify.expected import Expected, line_ends
-from engine.verify.reading import Readers, parts_of
+from engine.verify.reading import Part, Readers, parts_of
 from engine.verify.spool import Spool
 
 _PIECES_PER_CONNECTION = 4  # UIDs are not spread evenly
@@ -49,25 +50,29 @@ class _Work:
     group: _Group
     spool: Spool
     open: int = 0
+    parts: list[Part] = field(default_factory=list)
 
 
 def verify_mailboxes(source: Account, destination: Account, *, source_route: Route = Route(), destination_route: Route = Route(),  # noqa: B008
-                     connections: int = 1, progress: ProgressSink | None = None, targets: Mapping[str, str] | None = None,
-                     mode: VerifyMode = VerifyMode.FULL, ledger: LedgerStore | None = None) -> VerifyReport:
-    """Reads every message of every moved folder on both sides (quick: what is told of it) and compares. `connections` per side. `targets`:
-    source folder -> the destination folder that the move used, where neither the plan of today nor the ledger finds it. With `ledger`
-    messages are compared pair by pair. Never raises an EngineError."""
+                     connections: int | None = 1, progress: ProgressSink | None = None, targets: Mapping[str, str] | None = None,
+                     mode: VerifyMode = VerifyMode.FULL, ledger: LedgerStore | None = None,
+                     pacing: PaceStore | None = None) -> VerifyReport:
+    """Reads every message of every moved folder on both sides (quick: what is told of it) and compares. `connections` to each side, None:
+    as many as we hold ourselves to at its provider. `targets`: source folder -> the destination folder that the move used, where neither
+    the plan of today nor the ledger finds it. With `ledger` messages are compared pair by pair. `pacing` knows what the servers asked of
+    others who use the same accounts. Never raises an EngineError; what was compared before one is in the report."""
     begun = time.monotonic()
     report = VerifyReport(mode=mode, octets_compared=mode is VerifyMode.FULL, ledger_used=ledger is not None)
     try:
-        run = _Run(report, mode, ledger, connections, progress, targets or {}, source.endpoint.provider)
-        with ExitStack() as spools, Readers(source, source_route, Side.SOURCE, connections) as ours, \
-             Readers(destination, destination_route, Side.DESTINATION, connections) as theirs:
+        run = _Run(report, mode, ledger, progress, targets or {}, source.endpoint.provider)
+        pacing = pacing or MemoryPaceStore()
+        with ExitStack() as spools, Readers(source, source_route, Side.SOURCE, connections, pacing) as ours, \
+             Readers(destination, destination_route, Side.DESTINATION, connections, pacing) as theirs:
             run.compare(ours, theirs, spools)
         report.equal = not report.differs()
     except EngineError as error:
         report.cause, report.side = error.cause, error.side
-        report.server_text, report.detail = redact(error.server_text), error.detail
+        report.server_text, report.detail, report.retry_after = redact(error.server_text), error.detail, error.retry_after
     report.seconds = round(time.monotonic() - begun, 3)
     return report
 
@@ -77,7 +82,6 @@ class _Run:
     report: VerifyReport
     mode: VerifyMode
     ledger: LedgerStore | None
-    connections: int
     progress: ProgressSink | None
     targets: Mapping[str, str]
     provider: str | None
@@ -92,11 +96,13 @@ class _Run:
         groups = self._groups(ours, theirs)
         tell = _teller(self.progress, len(groups), sum(group.counted for group in groups))
         verdicts: dict[int, FolderVerdict] = {}
-        for place, verdict in self._verdicts(groups, ours, theirs, spools):
-            verdicts[place] = verdict
-            tell(verdict)
-        for place in sorted(verdicts):
-            self.report.add(verdicts[place])
+        try:
+            for place, verdict in self._verdicts(groups, ours, theirs, spools):
+                verdicts[place] = verdict
+                tell(verdict)
+        finally:
+            for place in sorted(verdicts):
+                self.report.add(verdicts[place])
         for verdict in self._gone_folders(groups):
             self.report.add(verdict)
 
@@ -148,7 +154,7 @@ class _Run:
         running: dict[Future[None], _Work] = {}
         active, at = 0, 0
         while at < len(order) or running:
-            while at < len(order) and active < 2 * self.connections + 2:
+            while at < len(order) and active < 2 * max(ours.connections, theirs.connections) + 2:
                 work = self._begin(order[at], groups[order[at]], ours, theirs, spools, running)
                 active, at = active + 1, at + 1
                 if not work.open:
@@ -168,21 +174,33 @@ class _Run:
         spool = spools.enter_context(Spool(self.key))
         work = _Work(place, group, spool)
         full = self.mode is VerifyMode.FULL
-        pieces = _PIECES_PER_CONNECTION * self.connections if self.connections > 1 else 1
         futures = []
         for number, plan in enumerate(group.plans, 1):
             counts = self.here.get(plan.source.name) or FolderStatus(0, 0, 0)
-            for part in parts_of(Side.SOURCE, number, plan.source.name, full, messages=counts.messages, uidnext=counts.uidnext or 0,
-                                 pieces=pieces, line_ends=self._line_ends(plan)):
-                futures.append(ours.read(part, spool))
+            parts = parts_of(Side.SOURCE, number, plan.source.name, full, messages=counts.messages, uidnext=counts.uidnext,
+                             pieces=_pieces(ours), line_ends=self._line_ends(plan))
+            futures += [ours.read(part, spool) for part in parts]
+            work.parts += parts
         if group.exists:
             counts = self.there.get(group.target) or FolderStatus(0, 0, 0)
-            for part in parts_of(Side.DESTINATION, 0, group.target, full, messages=counts.messages, uidnext=counts.uidnext or 0,
-                                 pieces=pieces):
-                futures.append(theirs.read(part, spool))
+            parts = parts_of(Side.DESTINATION, 0, group.target, full, messages=counts.messages, uidnext=counts.uidnext,
+                             pieces=_pieces(theirs))
+            futures += [theirs.read(part, spool) for part in parts]
+            work.parts += parts
         work.open = len(futures)
         running.update(dict.fromkeys(futures, work))
         return work
+
+    def _name_refused(self, work: _Work, verdict: FolderVerdict) -> None:
+        """A folder that its server does not open: as many messages as it counts cannot be compared."""
+        display = {plan.source.name: plan.source.display for plan in work.group.plans}
+        for part in work.parts:
+            if part.refused and part.first == 1:
+                counts = (self.here if part.side is Side.SOURCE else self.there).get(part.folder)
+                verdict.unreadable += max(1, counts.messages if counts else 0)
+                name = display[part.folder] if part.side is Side.SOURCE else work.group.display
+                words = f"the {part.side.value} does not open it: {part.refused}"
+                verdict.findings.append(Finding(FindingKind.UNREADABLE, name, words=words))
 
     def _line_ends(self, plan: FolderPlan) -> frozenset[int]:
         row = self.rows.get(plan.source.name)
@@ -211,9 +229,14 @@ class _Run:
                                 expected, others, self.ledger is not None)
         with spool:
             verdict = comparison.run()
+        self._name_refused(work, verdict)
         if unusable:
             verdict.note = "another UIDVALIDITY than the ledger's, compared by content: " + ", ".join(unusable)
         return verdict
+
+
+def _pieces(readers: Readers) -> int:
+    return _PIECES_PER_CONNECTION * readers.connections if readers.connections > 1 else 1
 
 
 def _as_taken(plan: FolderPlan, names: set[str]) -> FolderPlan:

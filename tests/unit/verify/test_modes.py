@@ -3,18 +3,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from engine.causes import Cause
 from engine.ledger import Entry, Repair, RepairRow
 from engine.ledger_file import SqliteLedger
 from engine.report import CopyOutcome, FindingKind, VerifyMode, VerifyReport
 from engine.transfer.copier import copy_mailbox
 from engine.verify import reading, verify_mailboxes
 from engine.verify.reading import with_crlf
-from tests.support.provider_simulator import Action, BodyFault, Fault, Folder, ProviderSimulator, message
+from tests.support.provider_simulator import PROFILES, Action, BodyFault, Fault, Folder, ProviderSimulator, message
 
 QUICK, FULL = VerifyMode.QUICK, VerifyMode.FULL
 
@@ -149,6 +150,34 @@ def test_reading_goes_on_where_it_broke_and_gives_up_only_without_any_progress(t
         failed = verify_mailboxes(scene.source.login_for(), scene.destination.login_for(), source_route=scene.source.route,
                                   destination_route=scene.destination.route)
         assert failed.cause is not None and not failed.equal
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_folder_that_is_not_opened_is_named_and_the_others_are_compared(five: Copied, side: str) -> None:
+    server = five.source if side == "source" else five.destination
+    for end in (five.source, five.destination):
+        end.add_folder("Locked").put(message("a"), message("b"))
+    server.faults.append(Fault("EXAMINE", Action.REPLY, b"NO This folder is damaged", contains=b"Locked", times=None))
+    report = five.verified(with_ledger=False)
+    assert not report.equal and report.unreadable == 2
+    [found] = [f for folder in report.folders for f in folder.findings if f.kind is FindingKind.UNREADABLE]
+    assert (found.folder, found.words) == ("Locked", f"the {side} does not open it: This folder is damaged")
+    assert [(f.folder, f.source_messages, f.missing, f.extra) for f in report.folders if f.folder == "INBOX"] == [("INBOX", 5, 0, 0)]
+
+
+def test_what_was_compared_before_a_failure_is_in_the_report(five: Copied) -> None:
+    for n in range(8):  # more than are read at a time: INBOX, the largest, is done with when the smallest is begun
+        for end in (five.source, five.destination):
+            end.add_folder(f"F{n}").put(message("a"), message("b"))
+    five.source.add_folder("Later").put(message("a"))
+    del five.there().messages[1]
+    five.source.profile = replace(PROFILES["plain"], greeting=PROFILES["exchange"].greeting)
+    five.source.faults.append(Fault("EXAMINE", Action.REPLY, b"BAD Request is throttled. Suggested Backoff Time: 400000 milliseconds",
+                                    contains=b"Later", times=None))
+    report = verify_mailboxes(five.source.login_for(), five.destination.login_for(), source_route=five.source.route,
+                              destination_route=five.destination.route)
+    assert report.cause is Cause.THROTTLED and report.retry_after and 399 < report.retry_after <= 400 and not report.equal
+    assert [(f.folder, f.missing) for f in report.folders if f.missing] == [("INBOX", 1)]
 
 
 @pytest.mark.parametrize("mode", list(VerifyMode))
