@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import cyrus as cyrus_support
 from tests.support import dovecot as dovecot_support
 from tests.support.dovecot import PASSWORD, Dovecot, Pair, running_dovecot
 from tests.support.portal_app import PortalForTests, portal_in, prepared_template
@@ -31,6 +32,13 @@ def need_dovecot() -> None:
     """For tests that start a Dovecot of their own with running_dovecot()."""
     if dovecot_support.installed_version() is None:
         _missing("Dovecot (dovecot-imapd)")
+
+
+@pytest.fixture(scope="session")
+def need_cyrus() -> None:
+    """For tests that start a Cyrus of their own with running_cyrus()."""
+    if not cyrus_support.installed():
+        _missing("Cyrus (make test unpacks Debian's cyrus-imapd)")
 
 
 @pytest.fixture(scope="session")
