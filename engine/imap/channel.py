@@ -8,8 +8,8 @@ step (ProtocolError) closes it; no exception holds what was sent.
 """
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +117,7 @@ class Channel:
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # the stream of responses that has the connection for itself
         # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.
-        self._prefix = b"B" + secrets.token_hex(4).encode("ascii")
+        self._prefix = b"B" + os.urandom(4).hex().encode("ascii")
         self._count = 0
         self._answers: dict[bytes, Tagged | None] = {}
         self._told: dict[bytes, Callable[[Tagged], None]] = {}  # who is told of an answer that nobody reads for
@@ -158,27 +158,30 @@ class Channel:
         """Sends one command whose parts may each be followed by a literal that their last word `{n}` announces. Waits for the server's
         `+` before each literal unless it takes them at once (LITERAL+, RFC 7888); stops when the command is answered instead."""
         tag = self.new_tag()
-        head = tag + b" "
+        piece = [tag, b" "]  # goes out in one, up to where the server has to be heard
         for text, literal in parts:
             assert b"\r" not in text and b"\n" not in text and b"\0" not in text, "an argument went around the encoder"
             if literal is None:
-                self.stream.write(head, text)
+                piece.append(text)
             elif non_synchronising:
-                self.stream.write(head, text[:-1], b"+}\r\n", literal)
+                piece += (text[:-1], b"+}\r\n", literal)
             else:
-                self.stream.write(head, text, b"\r\n")
+                self.stream.write(*piece, text, b"\r\n")
                 if not self.await_continuation(tag):
                     return tag
-                self.stream.write(literal)
-            head = b""
-        self.stream.write(b"\r\n")
+                piece = [literal]
+        self.stream.write(*piece, b"\r\n")
         return tag
 
     def run(self, command: bytes, phase: str = "any") -> Answer:
         """Sends, waits, returns the answer if it is OK; else raises what `refusal` says."""
         self.must_be_free()
-        started = None if self._answers else time.monotonic()  # the answer of something sent before would look too quick
+        started = self.clock()
         return self.expect_ok(self.finish(self.send(command), started=started), phase)
+
+    def clock(self) -> float | None:
+        """For `finish`'s `started`, before a command is sent: None while another is in flight, whose answer would look like a quick one."""
+        return None if self._answers else time.monotonic()
 
     def expect_ok(self, answer: Answer, phase: str) -> Answer:
         if answer.tagged.status != b"OK":

@@ -9,7 +9,6 @@ all; here it never sees one that holds a secret); refusals are our exceptions, n
 from __future__ import annotations
 
 import imaplib
-import time
 
 from imapclient import IMAPClient
 
@@ -40,7 +39,7 @@ class _Imap4(imaplib.IMAP4):
         return self.channel.send(b" ".join(words))
 
     def _command_complete(self, name: str, tag: bytes) -> tuple[str, list[bytes]]:
-        answer = self.channel.expect_ok(self.channel.finish(tag, started=time.monotonic()), "any")
+        answer = self.channel.expect_ok(self.channel.finish(tag), "any")
         return "OK", [answer.tagged.text.text]
 
     def _simple_command(self, name: str, *args: str | bytes | None) -> tuple[str, list[bytes]]:

@@ -8,7 +8,6 @@ wire is a Refused(X_FOLDER), never a line.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -269,7 +268,7 @@ class Session:
         command = self.examining(name)
         self._selected, self._written_to = None, False
         self.channel.must_be_free()
-        started = time.monotonic()
+        started = self.channel.clock()
         answer = self.channel.finish(self.channel.send(command), started=started)
         if self.refused_condstore(command, answer.tagged):
             answer = self.channel.finish(self.channel.send(self.examining(name)))
@@ -354,16 +353,19 @@ class Session:
             self.channel.run(b"NOOP")
 
     def unselect(self) -> None:
-        """Closes the folder without expunging: UNSELECT (RFC 3691), or CLOSE, which expunges nothing of an EXAMINEd folder."""
+        """Closes the folder without expunging: UNSELECT (RFC 3691), or CLOSE, which expunges nothing of an EXAMINEd folder. Nobody waits
+        for the answer: nothing depends on it, and what follows is executed after it."""
         if self._selected is None:
             return
         if "UNSELECT" in self.capabilities:
-            self.channel.run(b"UNSELECT")
+            closing = b"UNSELECT"
         else:
             if self._written_to:
                 self.examine(self._selected)
-            self.channel.run(b"CLOSE")
+            closing = b"CLOSE"
         self._selected, self._written_to = None, False
+        self.channel.must_be_free()
+        self.channel.send_ahead(closing, lambda _: None)
 
     def uid_expunge(self, name: str, uids: Sequence[int]) -> None:
         """Removes exactly these messages of a destination folder (UIDPLUS, RFC 4315 §2.1): our own surplus copies, nothing else."""

@@ -475,3 +475,17 @@ def test_every_refusal_is_one_of_ours() -> None:
         with Scripted(after_login(lambda peer, s=status: peer.answer(b"STATUS", status=s) and None)) as server, \
              server.session() as session, pytest.raises(EngineError):
             session.status("a")
+
+
+def test_leaving_a_folder_costs_no_round_trip_and_nothing_is_measured_by_its_answer() -> None:
+    def talk(peer: Peer) -> None:
+        peer.answer(b"EXAMINE", b"OK [UIDVALIDITY 1] x")
+        left, asked = peer.expect(b"UNSELECT"), peer.expect(b"NOOP")  # both are there before the first is answered
+        peer.send(left + b" OK\r\n" + asked + b" OK\r\n")
+
+    with Scripted(after_login(talk), capabilities=b"IMAP4rev1 UNSELECT") as server, server.session() as session:
+        session.examine("a")
+        session.unselect()
+        session.channel.rtt = float("inf")
+        session.noop()
+        assert session.rtt == float("inf"), "the first answer was UNSELECT's, to what was sent before"
