@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.causes import Words
@@ -75,7 +75,7 @@ class Names:
 
 @cache
 def names() -> Names:
-    table: dict[str, Any] = tomllib.loads(files("engine.folders").joinpath("names.toml").read_text(encoding="utf-8"))
+    table: dict[str, Any] = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
     by_name: dict[str, list[_Named]] = {}
     for role, languages in table["roles"].items():
         inside = languages.pop("inside", None)
