@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
 import socket
 import threading
@@ -44,23 +43,24 @@ def resolve(host: str, port: int, route: Route, *, timeout: float, side: Side = 
 
 
 def _resolve(host: str, port: int, timeout: float, side: Side, check: Callable[[str], None]) -> list[Target]:
-    answers: queue.SimpleQueue[list[Target] | OSError] = queue.SimpleQueue()
+    answers: list[list[Target] | OSError] = []
+    answered = threading.Event()
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-            answers.put([Target(family, sockaddr) for family, _, _, _, sockaddr in found])  # type: ignore[arg-type]  # of AF_INET and AF_INET6
+            told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+            answers.append([Target(family, sockaddr) for family, _, _, _, sockaddr in told])  # type: ignore[arg-type]  # of AF_INET and AF_INET6
         except OSError as error:
-            answers.put(error)
+            answers.append(error)
         except UnicodeError:
-            answers.put(socket.gaierror(socket.EAI_NONAME, "not a host name"))
+            answers.append(socket.gaierror(socket.EAI_NONAME, "not a host name"))
+        answered.set()
 
     # getaddrinfo knows the hosts file and the system's resolvers but no deadline; a late answer of the thread goes nowhere.
     threading.Thread(target=ask, name="resolve", daemon=True).start()
-    try:
-        found = answers.get(timeout=timeout)
-    except queue.Empty:
-        raise ConnectionBroken(Cause.DNS_CONNECT, side=side, detail=f"the name {host} was not resolved in time") from None
+    if not answered.wait(timeout):
+        raise ConnectionBroken(Cause.DNS_CONNECT, side=side, detail=f"the name {host} was not resolved in time")
+    found = answers[0]
     if isinstance(found, OSError):
         detail = f"the name {host} cannot be resolved"
         if isinstance(found, socket.gaierror) and found.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
