@@ -86,14 +86,15 @@ class Facts:
 
 @dataclass
 class FolderManifest:
-    """One folder without its rows. `by_pass`: messages that each pass appended and that are still there for all the ledger knows.
-    `undoing`: messages that an undo was about to remove when it was killed."""
+    """One folder without its rows. `recorded`: messages that its rows name (runs, and set aside outside of runs). `by_pass`: messages
+    that each pass appended and that are still there for all the ledger knows. `undoing`: messages that an undo was about to remove when
+    it was killed."""
 
     row: FolderRow
     counts: Sum
     proof: Proof
     digest: str
-    runs: int = 0
+    recorded: int = 0
     undoing: int = 0
     by_pass: dict[int, int] = field(default_factory=dict)
 
@@ -141,12 +142,15 @@ def folder_manifest(row: FolderRow, facts: Facts) -> FolderManifest:
         digest.update(line)
     by_pass: dict[int, int] = {}
     undoing = 0
+    recorded = len(facts.set_aside) - sum(_set_aside_in(facts.runs, [s.uid for s in facts.set_aside]).values())
     for run in facts.runs:
         if run.outcome is Outcome.UNDOING:
             undoing += run.count
+        else:
+            recorded += run.count
         if run.outcome is not Outcome.ALREADY_THERE and run.pass_id:
             by_pass[run.pass_id] = by_pass.get(run.pass_id, 0) + run.count
-    return FolderManifest(row, sum_of(row), _proof(row, facts), digest.hexdigest(), len(facts.runs), undoing, by_pass)
+    return FolderManifest(row, sum_of(row), _proof(row, facts), digest.hexdigest(), recorded, undoing, by_pass)
 
 
 def canonical_lines(row: FolderRow, facts: Facts) -> Iterator[bytes]:

@@ -137,8 +137,12 @@ class _Page:
                         "The sum does not hold! Keep the old mailbox, and give this report to your administrator.")
 
     def _broken(self) -> str:
-        names = [self._old(f.row) for f in self.manifest.folders if f.proof is Proof.BROKEN]
-        return self.say("对不上的文件夹：{names}", "Folders that do not add up: {names}", names=self._listed(names))
+        broken = [f for f in self.manifest.folders if f.proof is Proof.BROKEN]
+        return self.say("对不上的文件夹：{names}", "Folders that do not add up: {names}", names=self._listed([
+            self.say("{name}（旧邮箱 {total} 封，有结果 {settled} 封，逐段记录 {recorded} 封）",
+                     "{name} (old mailbox {total}, settled {settled}, recorded in ranges {recorded})", name=self._old(f.row),
+                     total=f.counts.total, settled=f.counts.accounted, recorded=f.recorded + f.counts.excluded + f.counts.vanished)
+            for f in broken]))
 
     def facts(self) -> Markup:
         facts = {self.say("文件夹", "Folders"): words.number(len(self.manifest.folders)),

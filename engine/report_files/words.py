@@ -31,7 +31,7 @@ REPAIRS = {
 # Of one message; the causes' own words speak of the mailbox.
 REASONS = {
     Cause.X_ITEM: Words("旧邮箱没有给出完整内容", "The old mailbox did not give all of it"),
-    Cause.INCOMPLETE: Words("新邮箱里的和旧邮箱里的不完全一样", "The copy in the new mailbox is not quite the same"),
+    Cause.INCOMPLETE: Words("核对时和旧邮箱对不上", "Did not agree with the old mailbox when checked"),
     Cause.DESTINATION_REFUSED: Words("新邮箱不接收这一封", "The new mailbox refused it"),
     Cause.DESTINATION_QUOTA: Words("新邮箱放不下", "The new mailbox has no room for it"),
 }

@@ -9,12 +9,13 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from engine.causes import Cause, Side, Words, explain
+from engine.causes import Cause, Side, Words
 from engine.folders.mapping import explain_note
 from engine.folders.roles import names
 from engine.providers.provider import Provider
 from engine.redact import visible
 from engine.report import Step, StepState
+from engine.report_files.words import reason_words
 from portal.language import day, say, stated_day, words
 from portal.language import size as size_text
 from portal.models import Check, CheckState, LedgerFolder
@@ -35,14 +36,6 @@ _SHAPES = {StepState.WAITING: "ring", StepState.RUNNING: "half", StepState.OK: "
 _ROLE_WORDS = {
     "inbox": Words("收件箱", "Inbox"), "sent": Words("已发送", "Sent"), "drafts": Words("草稿箱", "Drafts"),
     "trash": Words("已删除", "Trash"), "junk": Words("垃圾邮件", "Junk"), "archive": Words("归档", "Archive"),
-}
-
-
-# Of one message in a list; the causes' own words speak of the mailbox.
-_SET_ASIDE = {
-    Cause.X_ITEM: Words("旧邮箱没有给出完整内容", "The old mailbox did not give all of it"),
-    Cause.DESTINATION_REFUSED: Words("新邮箱不接收这一封", "The new mailbox refused it"),
-    Cause.DESTINATION_QUOTA: Words("新邮箱放不下", "The new mailbox has no room for it"),
 }
 
 
@@ -216,7 +209,7 @@ def _remark(row: LedgerFolder) -> str:
 def set_aside_words(reason: str) -> str:
     """Why one message could not be moved."""
     cause = Cause(reason) if reason in set(Cause) else Cause.UNKNOWN
-    return words(_SET_ASIDE.get(cause) or explain(cause).title)
+    return words(reason_words(cause))
 
 
 def internal_day(text: str) -> str:
