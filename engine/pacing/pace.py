@@ -45,8 +45,8 @@ T = TypeVar("T")
 class Clock:
     """Time as the pace sees it, in seconds; tests give another."""
 
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
 
 
 def budgets_of(limits: Limits, side: Side) -> tuple[Budget, ...]:
@@ -77,7 +77,7 @@ class Pace:
         self._budgets = budgets_of(limits, side)
         self._connections = most_connections(limits, pairs)
         self._stopped = stopped
-        self._clock = clock or Clock()
+        self._clock = clock or Clock(time.monotonic, time.sleep)
         self._silent = SilentThrottle()
         self._gates: list[PacedGate] = []
         self._lock = threading.RLock()

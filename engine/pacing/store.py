@@ -33,9 +33,9 @@ class PaceStore(Protocol):
 class MemoryPaceStore:
     """For one process."""
 
-    def __init__(self, holder: str = "self", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, holder: str = "self", clock: Callable[[], float] | None = None) -> None:
         self.holder = holder
-        self._clock = clock
+        self._clock = clock or time.time
         self._states: dict[PaceKey, PaceState] = {}
         self._lock = threading.Lock()
 
