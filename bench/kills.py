@@ -7,8 +7,8 @@ seconds, until one of them ends by itself; then source and destination are compa
 mailboxes get new mail and go on with the same ledger. The destination is `server`, the source the other one of Dovecot and Cyrus. `late`:
 the destination stands behind a proxy that holds APPENDs up, or the answers to them, for so many seconds (0: no proxy).
 
-Owns the servers it starts and one temporary directory. Always: the same seed makes the same mailboxes and draws the same instants (what
-they strike is chance); the state file is written after every mailbox, and a run with the same settings goes on from there. Uses the
+Owns the servers it starts and one temporary directory. Always: the same seed makes the same mailboxes (what a
+kill strikes is chance); the state file is written after every mailbox, and a run with the same settings goes on from there. Uses the
 tests' servers and proxies, none of the engine's code.
 """
 from __future__ import annotations
@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 USERS = {f"u{number:03d}@example.com": PASSWORD for number in range(1, 400)}
 FOLDERS = ("INBOX", "INBOX", "Sent", "项目/华东区 客户", "a b")
 FLAGS: tuple[tuple[str, ...], ...] = ((), ("\\Seen",), ("\\Seen", "\\Answered", "$Forwarded"), ("\\Flagged", "NonJunk"), ("\\Draft",))
+SHORTEST_COPY = 3.0      # seconds
 LONGEST_COPY = 180.0     # seconds after which a copy that nobody kills counts as hanging
 FAILURES_IN_A_ROW = 5    # copies that end by themselves without being done
 MOST_FILLS = 3
@@ -58,7 +59,7 @@ class Setting:
     late: float = 0.0
     kills: int = 250
     seed: int = 1
-    messages: int = 1200
+    messages: int = 600
     largest: int = 12_000
 
 
@@ -91,6 +92,7 @@ class Soak:
         self._setting, self._outcome = setting, outcome
         self._source, self._destination = source, destination
         self._port, self._proxy, self._directory = port, proxy, directory
+        self._typical = SHORTEST_COPY  # seconds that a copy takes which nobody kills
         self._ca = directory / "ca.pem"
         self._ca.write_text(source.ca_pem)
 
@@ -122,11 +124,11 @@ class Soak:
         failures = 0
         while True:
             peace = until()
-            # Short lives strike the look-up after a death, long ones the copying that follows it.
-            life = LONGEST_COPY if peace else rng.choice([rng.uniform(0.1, 2.5), rng.uniform(0.5, 4.0), rng.uniform(1.0, 10.0)])
+            # Anywhere in what a copy takes here and now, most of them before its end: five kills a filling, or so.
+            life = LONGEST_COPY if peace else rng.uniform(0.1, 1.2 * self._typical)
             gap = rng.choice([0.0, 0.0, rng.uniform(0.0, 2.0)])
             with (self._directory / "said").open("w+b") as said:
-                process = self._start(login, ledger, said)
+                process, begun = self._start(login, ledger, said), time.monotonic()
                 self._outcome.copies += 1
                 try:
                     code: int | None = process.wait(life)
@@ -142,6 +144,7 @@ class Soak:
                     self._outcome.kills += 1
                     self._outcome.with_open_work += _open_work(ledger)
                 elif code == 0:
+                    self._typical = max(SHORTEST_COPY, 0.7 * self._typical + 0.3 * (time.monotonic() - begun))
                     return
                 else:
                     self._outcome.failures += 1
