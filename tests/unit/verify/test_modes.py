@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.causes import Cause
+from engine.causes import Cause, Side
+from engine.imap.fetch import Metadata
+from engine.imap.session import Session
 from engine.ledger import Entry, Repair, RepairRow
 from engine.ledger_file import SqliteLedger
 from engine.report import CopyOutcome, FindingKind, VerifyMode, VerifyReport
 from engine.transfer.copier import copy_mailbox
 from engine.verify import reading, verify_mailboxes
 from engine.verify.reading import with_crlf
+from engine.verify.spool import Spool
 from tests.support.provider_simulator import PROFILES, Action, BodyFault, Fault, Folder, ProviderSimulator, message
 
 QUICK, FULL = VerifyMode.QUICK, VerifyMode.FULL
@@ -127,6 +130,17 @@ def test_a_refused_message_does_not_take_those_after_it_along(tmp_path: Path) ->
         assert named(report) == [(FindingKind.UNREADABLE, scene.here().messages[3].uid, 4),
                                  (FindingKind.UNREADABLE, scene.here().messages[700].uid, 701)]
         assert (report.missing, report.unreadable, report.extra) == (2, 2, 0)
+
+
+def test_a_message_that_leaves_while_we_read_is_no_difference(five: Copied) -> None:
+    """The list named it, and when its body is asked for it is gone."""
+    session = Session.open(five.source.login_for(), five.source.route, side=Side.SOURCE)
+    with Spool() as spool:
+        spool.put(Side.SOURCE, 1, [Metadata(five.here().messages.pop(2).uid, 10, (), "")])
+        reading.Part(Side.SOURCE, 1, "INBOX", octets=True).read(session, spool)
+        assert spool.count(Side.SOURCE) == 4
+        assert list(spool.unread(Side.SOURCE, 1, 1, 1 << 32)) == []
+    session.logout()
 
 
 def test_one_large_folder_is_read_over_several_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
