@@ -8,7 +8,6 @@ one comparison of times per command.
 """
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -25,8 +24,6 @@ from engine.pacing.silent import Sample, SilentThrottle
 from engine.pacing.state import LEASE_SECONDS, PaceState, Rates
 from engine.pacing.store import PaceStore
 from engine.providers.provider import Limits
-
-log = logging.getLogger(__name__)
 
 WAIT_HERE_SECONDS = 20.0      # a longer wait ends the run
 UNSTATED_WAIT_SECONDS = 10.0  # when the server does not say how long
@@ -182,7 +179,9 @@ class Pace:
             return state, now
         verdict = self._silent.add(sample)
         if verdict is not None:
-            log.info("%s throttles silently: %s", self.key.provider, verdict.value)
+            import logging  # seldom needed, and slow to load
+
+            logging.getLogger(__name__).info("%s throttles silently: %s", self.key.provider, verdict.value)
             return self._ease(lambda state, now: state.held(now, SILENT_WAIT_SECONDS / state.share, Cause.THROTTLED))
         if state.share < 1 and (sample.messages or sample.octets):
             state, now = self._store.change(self.key, lambda state, now: state.recovered(now))
