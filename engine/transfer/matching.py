@@ -5,12 +5,12 @@ two at the destination give two pairs and one message still to move.
 """
 from __future__ import annotations
 
-import calendar
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 
 from engine.ledger import Run
@@ -95,4 +95,4 @@ def instant(internal_date: str) -> float | str:
 @lru_cache(maxsize=512)
 def _days(year: int, month: int) -> int:
     """Days from 1970-01-01 to the first of the month."""
-    return calendar.timegm((year, month, 1, 0, 0, 0)) // 86400
+    return date(year, month, 1).toordinal() - 719_163
