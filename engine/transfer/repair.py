@@ -5,7 +5,6 @@ try a rung that the message gives no reason for. A message that is still refused
 """
 from __future__ import annotations
 
-import email.utils
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,6 +43,8 @@ def own_date(content: bytes) -> str:
     found = _DATE_FIELD.search(header)
     if found is None:
         return ""
+    import email.utils  # seldom needed, and slow to load
+
     try:
         at = email.utils.parsedate_to_datetime(found[1].decode("latin-1"))
         text = at.strftime("%d-%b-%Y %H:%M:%S ") + (at.strftime("%z") or "+0000")[:5]
