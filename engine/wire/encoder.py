@@ -9,30 +9,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 # RFC 3501 §9: flag-keyword is an atom, a system flag "\" and an atom. "]" is not allowed in an atom by the letter, but servers
 # store keywords that hold it ("[Gmail]"), so it is sent and left to the server to refuse.
 _FLAG = re.compile(r'\A\\?[^\x00-\x20\x7f-\U0010ffff(){%*"\\]+\Z')
-_DATE = re.compile(
-    r"\A([ 0][1-9]|[12][0-9]|3[01])-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-[0-9]{4} "
-    r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60) [+-]([0-9]{2})[0-5][0-9]\Z",
-    re.IGNORECASE,
-)
-# What no server has a reason to call malformed. Dovecot answers BAD to the rest and then reads a literal that came unasked as commands
-# (measured on 2.3.19: `APPEND INBOX (\\Unheard) {n+}`), so only the ordinary may precede such a literal.
-_ORDINARY_FLAG = re.compile(r"\A(?:\\(?:Seen|Answered|Flagged|Deleted|Draft|Recent)|[A-Za-z0-9$_.+-]{1,64})\Z", re.IGNORECASE)
-_ORDINARY_DATE = re.compile(
-    r"\A(?:(?:[ 0][1-9]|1[0-9]|2[0-8])-[a-z]{3}|(?:29|30)-(?!feb)[a-z]{3}|31-(?:jan|mar|may|jul|aug|oct|dec))-(?:19[7-9][0-9]|20[0-9]{2}) "
-    r"..:..:[0-5]. [+-](?:0[0-9]|1[0-4])..\Z",
-    re.IGNORECASE,
-)
 MAX_UID = 0xFFFFFFFF
 _ID_FIELDS, _ID_NAME, _ID_VALUE = 30, 30, 1024  # RFC 2971 §3.3
 
 
 class EncodeError(ValueError):
     """A value that has no safe form on the wire. The text never holds the value: it may be a secret."""
+
+@cache
+def _date() -> re.Pattern[str]:
+    """These take milliseconds to compile, and only who writes mail or flags needs them."""
+    return re.compile(
+        r"\A([ 0][1-9]|[12][0-9]|3[01])-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-[0-9]{4} "
+        r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60) [+-]([0-9]{2})[0-5][0-9]\Z",
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _ordinary() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """(a flag, a date) that no server has a reason to call malformed. Dovecot answers BAD to the rest and then reads a literal that came
+    unasked as commands (measured on 2.3.19: `APPEND INBOX (\\Unheard) {n+}`), so only the ordinary may precede such a literal."""
+    return re.compile(r"\A(?:\\(?:Seen|Answered|Flagged|Deleted|Draft|Recent)|[A-Za-z0-9$_.+-]{1,64})\Z", re.IGNORECASE), re.compile(
+        r"\A(?:(?:[ 0][1-9]|1[0-9]|2[0-8])-[a-z]{3}|(?:29|30)-(?!feb)[a-z]{3}|31-(?:jan|mar|may|jul|aug|oct|dec))-"
+        r"(?:19[7-9][0-9]|20[0-9]{2}) ..:..:[0-5]. [+-](?:0[0-9]|1[0-4])..\Z",
+        re.IGNORECASE,
+    )
 
 
 def _clean(data: bytes, what: str) -> bytes:
@@ -92,13 +100,14 @@ def flag_list(flags: Iterable[str]) -> bytes:
 
 
 def ordinary(flags: Iterable[str], date: str) -> bool:
-    r"""Whether flags and date (already found sendable; \Recent is not sent) are such as every server takes: see _ORDINARY_FLAG."""
-    return all(map(_ORDINARY_FLAG.match, flags)) and (not date or _ORDINARY_DATE.match(date) is not None)
+    r"""Whether flags and date (already found sendable; \Recent is not sent) are such as every server takes: see _ordinary."""
+    a_flag, a_date = _ordinary()
+    return all(map(a_flag.match, flags)) and (not date or a_date.match(date) is not None)
 
 
 def internal_date(text: str) -> bytes:
     """A date-time as it stood on the wire, quoted, unchanged, if it obeys RFC 3501's date-time."""
-    if not _DATE.match(text):
+    if not _date().match(text):
         raise EncodeError(f"internal date {text[:40]!a} is not an IMAP date-time")
     return b'"' + text.encode("ascii") + b'"'
 
