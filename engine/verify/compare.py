@@ -6,7 +6,7 @@ be two at the destination); counts are complete, only the list of findings is cu
 By pairs (a ledger that speaks of these very folders): a source message and its destination message have to agree. A run of which the
 source has lost messages, and whose UIDs had gaps before, does not tell which partner is whose: such a run is compared by content.
 By content: both sides as multisets of (octets, date, flags), as two sorted streams; what is left over on one side is missing or extra,
-and copies with the same octets are paired so that as few flags and dates as possible differ.
+and copies with the same octets are paired so that as few flags and dates as possible differ, as far as that is quickly found.
 """
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count as counter
 
 from engine.causes import Side
 from engine.ledger import Repair, Run
@@ -28,10 +27,11 @@ _NOT_KNOWN: frozenset[Repair] = frozenset()
 
 
 @dataclass
-class _OneOf:
-    """A run compared by content: `gone` of its messages have left the source, so that many extra ones are explained."""
+class _ByContent:
+    """The runs that are compared by content, all together: twins of one may stand in for those of another. `gone` of their messages have
+    left the source, so that many extra ones are explained."""
 
-    gone: int
+    gone: int = 0
     missing: int = 0
     extra: int = 0
     lost: list[Row] = field(default_factory=list)
@@ -53,8 +53,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self.verdict = FolderVerdict(self.display)
-        self._numbers = counter(1)
-        self._one_of: dict[int, _OneOf] = {}
+        self._runs = _ByContent()
 
     def run(self) -> FolderVerdict:
         spool, verdict = self.spool, self.verdict
@@ -67,8 +66,7 @@ class Comparison:
                     self._leave(Side.SOURCE, number, 1, _LAST_UID)
             self._rest_of_the_destination()
         self._by_content(rest=bool(self.expected))
-        for one in self._one_of.values():
-            self._settle(one)
+        self._settle(self._runs)
         return verdict
 
     # -- by pairs ----------------------------------------------------------------------------------------------------------------
@@ -111,10 +109,9 @@ class Comparison:
         self.spool.set_rest(Side.SOURCE, lost)
 
     def _run_by_content(self, number: int, run: Run, gone: int) -> None:
-        mark = next(self._numbers)
-        self._one_of[mark] = _OneOf(gone)
-        self._leave(Side.SOURCE, number, run.source_first, run.source_last, mark)
-        self._leave(Side.DESTINATION, 0, run.target_first, run.target_first + run.count - 1, mark)
+        self._runs.gone += gone
+        self._leave(Side.SOURCE, number, run.source_first, run.source_last, of_run=True)
+        self._leave(Side.DESTINATION, 0, run.target_first, run.target_first + run.count - 1, of_run=True)
 
     def _outside_of_runs(self, number: int, expected: Expected, first: int, last: int) -> None:
         if self.mode is VerifyMode.FULL:
@@ -140,8 +137,8 @@ class Comparison:
                 self.verdict.unclaimed += self.spool.count(Side.DESTINATION, 0, first, last)
         self.verdict.gone += sum(run.count for run in self.others)
 
-    def _leave(self, side: Side, number: int, first: int, last: int, run: int = 0) -> None:
-        self.spool.set_rest(side, ((number, row.uid, 0, run) for row in self.spool.by_uid(side, number, first, last)))
+    def _leave(self, side: Side, number: int, first: int, last: int, *, of_run: bool = False) -> None:
+        self.spool.set_rest(side, ((number, row.uid, 0, of_run) for row in self.spool.by_uid(side, number, first, last)))
 
     def _pair(self, ours: Row, other: Row, repairs: frozenset[Repair]) -> None:
         """What differs between two messages that should be one."""
@@ -197,10 +194,9 @@ class Comparison:
                 self._extra(row)
 
     def _missing(self, row: Row) -> None:
-        one = self._one_of.get(row.run)
-        if one is not None:
-            one.missing += 1
-            _keep(one.lost, row)
+        if row.of_run:
+            self._runs.missing += 1
+            _keep(self._runs.lost, row)
             return
         expected = self.expected.get(row.folder)
         words = expected.why_not_there(row.uid) if expected else ""
@@ -210,26 +206,25 @@ class Comparison:
         self._found(FindingKind.MISSING, row.folder, source=row, words=words)
 
     def _extra(self, row: Row) -> None:
-        one = self._one_of.get(row.run)
-        if one is not None:
-            one.extra += 1
-            _keep(one.gained, row)
+        if row.of_run:
+            self._runs.extra += 1
+            _keep(self._runs.gained, row)
         elif self.has_ledger and self.mode is VerifyMode.QUICK:
             self.verdict.unclaimed += 1
         else:
             self.verdict.extra += 1
             self._found(FindingKind.EXTRA, 0, target=row)
 
-    def _settle(self, one: _OneOf) -> None:
-        """What remains of a run whose partners are not known one by one: as many as left the source are explained; a missing and an
-        extra one of the same run are one message that was altered."""
-        extra = max(0, one.extra - one.gone)
-        altered = min(extra, one.missing)
+    def _settle(self, runs: _ByContent) -> None:
+        """What remains of runs whose partners are not known one by one: as many as left the source are explained; a missing and an extra
+        one are one message that was altered."""
+        extra = max(0, runs.extra - runs.gone)
+        altered = min(extra, runs.missing)
         self.verdict.altered += altered
-        self.verdict.missing += one.missing - altered
+        self.verdict.missing += runs.missing - altered
         self.verdict.extra += extra - altered
-        for ours in one.lost:
-            other = _likest(ours, one.gained) if altered else None
+        for ours in runs.lost:
+            other = _likest(ours, runs.gained) if altered else None
             if other is not None:
                 altered -= 1
                 self._found(FindingKind.ALTERED_OCTETS, ours.folder, ours, other)

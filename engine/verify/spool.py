@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 class Row(NamedTuple):
     """A message. `folder` numbers the source folder (0 at the destination); `date` is Unix time, or the text that is none; `flags` are
     lower case, sorted, joined by blanks; `key` stands for its octets, None: they could not be read. `partner` is the UID that the ledger
-    names for it on the other side (0: none), `run` the run in which its partner is one of several (0: none)."""
+    names for it on the other side (0: none); `of_run`: its partner is one of a run, and it is not known which."""
 
     folder: int
     uid: int
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     key: bytes | int | None
     size: int
     partner: int = 0
-    run: int = 0
+    of_run: int = 0
 
 
 class Spool:
@@ -57,7 +57,7 @@ class Spool:
             for side in Side:
                 self._db.execute(f"CREATE TABLE {side.value} ({_COLUMNS}, PRIMARY KEY (folder, uid)) WITHOUT ROWID")
                 self._db.execute(f"CREATE TABLE {side.value}_rest (folder INTEGER NOT NULL, uid INTEGER NOT NULL, partner INTEGER NOT NULL,"
-                                 " run INTEGER NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID")
+                                 " of_run INTEGER NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID")
         except sqlite3.Error as error:
             raise _no_room(error) from None
 
@@ -119,15 +119,16 @@ class Spool:
         return map(Row._make, rows)
 
     def set_rest(self, side: Side, rows: Iterable[tuple[int, int, int, int]]) -> None:
-        """(folder, UID, partner, run) of messages that are left to be compared by content."""
+        """(folder, UID, partner, of_run) of messages that are left to be compared by content."""
         for batch in _batches(rows):
             self._write(f"INSERT OR REPLACE INTO {side.value}_rest VALUES (?,?,?,?)", batch)  # noqa: S608  # a Side
 
     def by_content(self, side: Side, *, rest: bool, readable: bool = True) -> Iterator[Row]:
-        """All messages of the side (`rest`: those set apart) by key, date, flags, UID; or those whose octets could not be read."""
+        """All messages of the side (`rest`: those set apart) by key, date, flags, then those of a run last; or those whose octets could not
+        be read."""
         table = f"{side.value}_rest JOIN {side.value} USING (folder, uid)" if rest else side.value
-        rows = self._stream(f"SELECT folder, uid, date, flags, {self._key}, size, {'partner, run' if rest else '0, 0'} FROM {table}"  # noqa: S608
-                            f" WHERE {self._key} IS {'NOT NULL' if readable else 'NULL'} ORDER BY 5, 3, 4, 1, 2")
+        rows = self._stream(f"SELECT folder, uid, date, flags, {self._key}, size, {'partner, of_run' if rest else '0, 0'} FROM {table}"  # noqa: S608
+                            f" WHERE {self._key} IS {'NOT NULL' if readable else 'NULL'} ORDER BY 5, 3, 4, 8, 1, 2")
         return map(Row._make, rows)
 
     # -- inside ------------------------------------------------------------------------------------------------------------------
