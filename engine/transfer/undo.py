@@ -22,6 +22,7 @@ from engine.imap.session import Session
 from engine.ledger import Entry, FolderRow, LedgerStore, Outcome, RepairRow, Run, SetAsideRow
 from engine.redact import redact
 from engine.report import CopyOutcome, UndoFolder, UndoLeft, UndoReport
+from engine.transfer import points
 from engine.transfer.records import Accounted
 from engine.transfer.recover import WATCH_SECONDS
 
@@ -150,11 +151,13 @@ class _Folder:
                 continue
             before = self.row
             self._mark(batch)
+            points.reached("undo marked")
             try:
                 self._remove(batch)
             except Refused:
                 self._take_back(batch, before)
                 raise
+            points.reached("undo removed")
             left = sum(1 for _ in self._still_there(batch))
             if not left:
                 self.drop(batch.runs)
@@ -178,6 +181,7 @@ class _Folder:
 
     def drop(self, runs: Iterable[Run]) -> None:
         self.ledger.write(Entry(self.row, drop_runs=[run.id for run in runs]))
+        points.reached("undo dropped")
 
     def _look(self, batch: _Batch) -> None:
         """How many of the batch are there, and how large: the ledger does not keep sizes."""
@@ -211,6 +215,7 @@ class _Folder:
         """Step 2."""
         uids = list(batch.uids()) if batch.there else []
         for at in range(0, len(uids), UIDS_AT_ONCE):
+            points.reached("undo about to remove")
             self.target.uid_expunge(self.row.target, uids[at:at + UIDS_AT_ONCE])
 
     def _take_back(self, batch: _Batch, before: FolderRow) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from engine.ledger import LedgerStore
 from engine.ledger_file import SqliteLedger
 from engine.report import CopyReport, UndoReport
 from engine.transfer.copier import copy_mailbox
@@ -38,9 +37,9 @@ class Mailboxes:
             account(self.source, self.login), account(self.destination, self.login), ledger=ledger, source_route=LOOPBACK,
             destination_route=LOOPBACK, **options))
 
-    def undo(self, pass_id: int, *, through: Callable[[LedgerStore], LedgerStore] = lambda ledger: ledger, **options: Any) -> UndoReport:
+    def undo(self, pass_id: int, **options: Any) -> UndoReport:
         return self.with_ledger(lambda ledger: undo_pass(
-            account(self.destination, self.login), ledger=through(ledger), pass_id=pass_id, route=LOOPBACK, **options))
+            account(self.destination, self.login), ledger=ledger, pass_id=pass_id, route=LOOPBACK, **options))
 
     def with_ledger(self, work: Callable[[SqliteLedger], Any]) -> Any:
         ledger = self.ledger()
