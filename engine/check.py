@@ -69,7 +69,8 @@ def check_account(account: Account, route: Route, *, side: Side = Side.SOURCE, o
     steps = _Steps(on_step)
     result = CheckResult(provider=account.endpoint.provider or by_host(account.endpoint.host))
     session: Session | None = None
-    pace = Pace(PaceKey.of(account, route), pacing or MemoryPaceStore(), side=side)
+    key = PaceKey.of(account, route)
+    pace = Pace(key, pacing or MemoryPaceStore(), side=side, limits=provider_data(key.provider).limits)
     try:
         session = pace.connect(lambda gate: Session.open(account, route, side=side, on_step=steps, gate=gate))
         result.provider = session.provider or result.provider

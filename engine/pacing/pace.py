@@ -278,6 +278,7 @@ class Pace:
     # -- told by the server --------------------------------------------------------------------------------------------------------------
 
     def notice(self, cause: Cause, seconds: float | None) -> None:
+        log.info("%s: %s (%s)", self.key.provider, cause.value, "no time stated" if seconds is None else f"{seconds:.0f} s")
         if cause is Cause.TOO_MANY_CONNECTIONS:
             with self._lock:
                 self._store.change(self.key, lambda state, now: state.shut(now, SHUT_SECONDS if seconds is None else seconds, cause))
