@@ -179,9 +179,7 @@ class Pace:
             return state, now
         verdict = self._silent.add(sample)
         if verdict is not None:
-            import logging  # seldom needed, and slow to load
-
-            logging.getLogger(__name__).info("%s throttles silently: %s", self.key.provider, verdict.value)
+            self._tell(f"throttles silently: {verdict.value}")
             return self._ease(lambda state, now: state.held(now, SILENT_WAIT_SECONDS / state.share, Cause.THROTTLED))
         if state.share < 1 and (sample.messages or sample.octets):
             state, now = self._store.change(self.key, lambda state, now: state.recovered(now))
@@ -278,7 +276,7 @@ class Pace:
     # -- told by the server --------------------------------------------------------------------------------------------------------------
 
     def notice(self, cause: Cause, seconds: float | None) -> None:
-        log.info("%s: %s (%s)", self.key.provider, cause.value, "no time stated" if seconds is None else f"{seconds:.0f} s")
+        self._tell(f"asks for less ({cause.value}, {'no time stated' if seconds is None else f'{seconds:.0f} s'})")
         if cause is Cause.TOO_MANY_CONNECTIONS:
             with self._lock:
                 self._store.change(self.key, lambda state, now: state.shut(now, SHUT_SECONDS if seconds is None else seconds, cause))
@@ -295,6 +293,11 @@ class Pace:
             self._silent.forget()
             self.fresh_until = 0.0
             return state, now
+
+    def _tell(self, what: str) -> None:
+        import logging  # seldom needed, and slow to load
+
+        logging.getLogger(__name__).info("%s %s", self.key.provider, what)
 
     def window(self, base: int) -> int:
         return base if self._share >= 1 else max(1, round(base * self._share))
