@@ -18,7 +18,7 @@ from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
 from engine.net.stream import Stream
 from engine.pacing.pacer import OPEN, Gate
-from engine.providers.classify import classify, decode_reply
+from engine.providers.words import decode_reply
 from engine.wire.decoder import (
     LINE_CAP,
     LONG_LINE_CAP,
@@ -335,6 +335,8 @@ class Channel:
 
     def _meaning(self, words: str, text: bytes, phase: str) -> tuple[tuple[Cause, ...], float | None]:
         """Causes, likeliest first, and seconds to wait."""
+        from engine.providers.classify import classify  # the rules are loaded when a server refuses
+
         found = classify(words, phase=phase, provider=self.provider, family=self.family, id_sent=self.id_sent)
         throttle = _THROTTLE.search(text)
         if throttle is None:

@@ -22,9 +22,8 @@ from engine.net.dial import dial, pacing_key
 from engine.net.stream import Stream
 from engine.pacing.pacer import OPEN, Gate
 from engine.providers.catalogue import known, provider
-from engine.providers.classify import classify_transport, decode_reply
 from engine.providers.detect import by_greeting
-from engine.providers.rules import Transport
+from engine.providers.words import decode_reply
 from engine.report import Step, StepState
 from engine.wire import encoder
 from engine.wire.decoder import LINE_CAP, StatusText, split_untagged
@@ -155,6 +154,9 @@ class Opening:
         try:
             line = stream.read_line(LINE_CAP)
         except ConnectionBroken as error:
+            from engine.providers.classify import classify_transport  # the rules are loaded when something went wrong
+            from engine.providers.rules import Transport
+
             silent = error.detail == "the server did not answer in time"
             found = classify_transport(Transport.GREETING_TIMEOUT if silent else Transport.CLOSED_BEFORE_GREETING)
             raise ConnectionBroken(found.cause, causes=found.causes, detail=f"{error.detail} before it greeted",

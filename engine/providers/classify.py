@@ -1,6 +1,6 @@
 """What a refusal means: the server's words in, causes out, by the rules of replies.toml.
 
-Owns the choice of the rule, the decoding of a reply's bytes and the fallbacks where no rule fits. The rules themselves are data.
+Owns the choice of the rule and the fallbacks where no rule fits; words.py decodes a reply's bytes. The rules themselves are data.
 Must not guess: words that no rule knows are UNKNOWN. Always: first match wins among the rules of that provider, its family and
 "any"; only a bounded part of a text is looked at; what comes back never holds the text.
 """
@@ -16,7 +16,6 @@ from functools import cache
 from engine.causes import Cause, Retry, Who
 from engine.providers import catalogue
 from engine.providers.rules import ANY, Phase, Rule, Spoken, Transport, Verdict, rules, transport_rules
-from engine.redact import visible
 
 MAX_LOOKED_AT = 2000         # characters of a reply; rules' patterns are tested to be quick on this much
 MAX_STATED_WAIT = 6 * 3600.0  # seconds; a longer stated back-off is asked again after this
@@ -43,17 +42,6 @@ class Classified:
     @property
     def cause(self) -> Cause:
         return self.causes[0]
-
-
-def decode_reply(raw: bytes) -> str:
-    """UTF-8, else GB18030 (Tencent: facts T02), else UTF-8 with marks for what is broken; control characters written out."""
-    raw = raw.strip(b"\r\n")
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return visible(raw.decode(encoding))
-        except UnicodeDecodeError:
-            continue
-    return visible(raw.decode("utf-8", "replace"))
 
 
 def _normal(text: str) -> str:

@@ -8,8 +8,9 @@ import ssl
 import pytest
 
 from engine.causes import Cause, Retry
-from engine.providers.classify import classify, classify_transport, decode_reply, transport_kind
+from engine.providers.classify import classify, classify_transport, transport_kind
 from engine.providers.rules import Transport
+from engine.providers.words import decode_reply
 
 
 @pytest.mark.parametrize(("raw", "text"), [
