@@ -172,8 +172,12 @@ class Pace:
         self._holders = 1 + len(state.others(now, self._store.holder))
 
     def _keep(self, state: PaceState, now: float) -> tuple[PaceState, float]:
-        """What is done now and then while nothing stands against sending: looks for silent throttling, lets the speed grow back, renews
-        the leases."""
+        """What is done now and then while nothing stands against sending: renews the leases, looks for silent throttling, lets the speed
+        grow back."""
+        if self._clock.monotonic() - self._renewed_at > LEASE_SECONDS / 3:
+            self._renewed_at = self._clock.monotonic()
+            self._forget_closed()
+            state, now = self._store.change(self.key, lambda state, now: state.leased(now, [gate.name for gate in self._gates]))
         sample = self._sample()
         if sample is None:
             return state, now
@@ -182,11 +186,7 @@ class Pace:
             self._tell(f"throttles silently: {verdict.value}")
             return self._ease(lambda state, now: state.held(now, SILENT_WAIT_SECONDS / state.share, Cause.THROTTLED))
         if state.share < 1 and (sample.messages or sample.octets):
-            state, now = self._store.change(self.key, lambda state, now: state.recovered(now))
-        if self._clock.monotonic() - self._renewed_at > LEASE_SECONDS / 3:
-            self._renewed_at = self._clock.monotonic()
-            self._forget_closed()
-            state, now = self._store.change(self.key, lambda state, now: state.leased(now, [gate.name for gate in self._gates]))
+            return self._store.change(self.key, lambda state, now: state.recovered(now))
         return state, now
 
     def _sample(self) -> Sample | None:
