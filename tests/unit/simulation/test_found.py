@@ -1,0 +1,134 @@
+"""What the simulation found, each as the smallest story that shows it. A story that is marked xfail is not mended yet."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.report import CopyOutcome
+from tests.support.provider_simulator import Action, BodyFault, Fault, message
+from tests.support.simulator_mail import Message
+from tests.unit.simulation.scenario import Story
+
+Make = Callable[..., Story]
+NOT_MENDED = pytest.mark.xfail(strict=True, reason="a notice is looked for between ranges and batches only")
+WAIT = b"Request is throttled. Suggested Backoff Time: 15000 milliseconds"
+
+
+class Rig(Story):
+    """Two empty mailboxes and no chance but the order of wake-ups."""
+
+    def __init__(self, directory: Path, source: str, destination: str, *, connections: int = 1) -> None:
+        super().__init__("rig", directory, source=source, destination=destination)
+        self.small = True
+        self.connections = self.source.pairs = self.destination.pairs = connections
+
+    def _fill(self) -> None:
+        pass
+
+    def fill(self, count: int, folder: str = "INBOX", size: int = 20) -> list[Message]:
+        return self.source.account()[folder].put(*(message(str(n), f"body {n} " * size) for n in range(count)))
+
+    def contents(self, server: str, folder: str = "INBOX") -> Counter[bytes]:
+        return Counter(m.content for m in getattr(self, server).account()[folder].messages)
+
+    def is_exact(self) -> bool:
+        return self.contents("source") == self.contents("destination")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Make]:
+    opened: list[Story] = []
+
+    def make(source: str = "dovecot", destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
+        one = Rig(tmp_path, source, destination, **options)
+        one.enter()
+        opened.append(one)
+        return one
+
+    yield make
+    for one in opened:
+        one.leave()
+
+
+def test_a_large_message_that_is_refused_when_it_is_announced_stops_nothing(rig: Make) -> None:
+    one = rig(destination="IMAP4rev1 UIDPLUS")
+    one.fill(1)
+    one.fill(1, size=1500)
+    one.fill(3)
+    one.destination.account().quota = 5000
+    assert one.copy().ended == "failed"
+    one.destination.account().quota = None
+    assert one.copy().ended == "complete"
+    assert one.is_exact()
+
+
+def test_a_short_wait_in_a_goodbye_is_kept(rig: Make) -> None:
+    one = rig()
+    one.fill(5)
+    one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=b"BYE " + WAIT))
+    assert one.copy().ended == "complete"
+    assert not one.source.sent_in_back_off
+
+
+@pytest.mark.parametrize("verb", [
+    "STATUS", pytest.param("LIST", marks=NOT_MENDED), pytest.param("EXAMINE", marks=NOT_MENDED)])
+def test_a_notice_is_kept_whatever_command_it_comes_with(rig: Make, verb: str) -> None:
+    one = rig()
+    one.fill(5)
+    one.source.faults.append(Fault(verb, Action.UNTAGGED, text=b"* OK [THROTTLED] " + WAIT))
+    assert one.copy().ended == "complete"
+    assert not one.source.sent_in_back_off
+
+
+def test_a_refusal_with_a_wait_is_kept_where_uids_have_to_be_read_back(rig: Make) -> None:
+    one = rig(destination="IMAP4rev1 LITERAL+")
+    one.fill(8)
+    one.destination.faults.append(Fault("APPEND", Action.REPLY, skip=4, text=b"NO " + WAIT))
+    assert one.copy().ended == "complete"
+    assert not one.destination.sent_in_back_off
+
+
+def test_a_late_copy_is_removed_though_the_first_sweep_comes_late(rig: Make) -> None:
+    one = rig()
+    one.fill(12)
+    one.destination.manners.append_service = 0.2
+    one.destination.manners.stall_when_alone = 40.0
+    one.disk.die_at = (8, "after")
+    assert one.copy().ended == "killed"
+    one.disk.die_at = None
+    one.destination.manners.stall_when_alone = 0.0
+    one.world.pass_time(1.0)
+    one.disk.full_at, one.disk.full_for = 12, 1000
+    assert one.copy().ended == "failed"       # everything is looked up and appended, nothing is swept
+    one.disk.full_at = None
+    one.world.pass_time(200.0)
+    assert one.copy().ended == "complete"
+    assert one.is_exact()
+
+
+@pytest.mark.parametrize("fault", [BodyFault.MISSING, BodyFault.NIL, BodyFault.HEADER_ONLY])
+def test_a_body_that_is_given_at_the_second_asking_is_adopted_not_doubled(rig: Make, fault: BodyFault) -> None:
+    one = rig()
+    one.fill(5)
+    assert one.copy().ended == "complete"
+    one.disk.lose()
+    bad = one.source.account()["INBOX"].messages[2]
+    bad.fault, bad.fault_times = fault, 1
+    one.copy()
+    one.copy()
+    assert one.is_exact()
+
+
+@pytest.mark.parametrize("fault", [BodyFault.REFUSED, BodyFault.CUT])
+def test_one_message_that_is_never_given_does_not_stop_an_adoption(rig: Make, fault: BodyFault) -> None:
+    one = rig()
+    one.fill(5)
+    assert one.copy().ended == "complete"
+    one.disk.lose()
+    one.source.account()["INBOX"].messages[2].fault = fault
+    reports = [one.copy().report for _ in range(3)]
+    assert reports[-1] is not None and reports[-1].outcome in (CopyOutcome.COMPLETE, CopyOutcome.PARTIAL)
+    assert one.is_exact()
