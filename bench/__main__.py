@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--kind", default="sdbox", help="the destination")
     run.add_argument("--scale", type=float, default=1.0, help="of the number of messages")
     run.add_argument("--repetitions", type=int, metavar="N")
-    run.add_argument("--candidates", type=_words, metavar="NAMES", help="default: all but engine4")
+    run.add_argument("--candidates", type=_words, metavar="NAMES", help="default: all but engine1")
     run.add_argument("--cap", type=float, default=0.0, metavar="SECONDS", help="longest that one execution may take (60; with --full 900)")
     run.add_argument("--quiet", type=float, default=5.0, metavar="SECONDS", help="longest to wait for a calm machine before a copy")
     run.add_argument("--work", type=Path, metavar="DIR", help="where mail is kept, removed at the end (default: under /var/tmp)")
@@ -43,10 +43,21 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--messages", type=int, default=1_000_000, help="in one folder (default %(default)s)")
     memory.add_argument("--octets", type=int, default=1024, help="of each message (default %(default)s)")
     memory.add_argument("--huge", type=int, metavar="MIB", help="one message of so many MiB instead")
-    memory.add_argument("--connections", type=int, default=2)
+    memory.add_argument("--connections", type=int, metavar="N", help="to each side (default: as the mover decides)")
     memory.add_argument("--cap", type=float, default=1200, metavar="SECONDS", help="longest that one run may take (default %(default)s)")
     memory.set_defaults(run=_memory)
+    for command in (run, table, memory):
+        command.add_argument("--into", type=Path, metavar="FILE", help="put the tables into this document too (docs/bench.md)")
     return parser
+
+
+def _tell(text: str, place: str, document: Path | None) -> None:
+    """On stdout, and into a document when one is named."""
+    from bench.table import put_into
+
+    print(text)
+    if document is not None:
+        document.write_text(put_into(document.read_text(encoding="utf-8"), place, text), encoding="utf-8")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -66,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         cells = tuple(runs.Cell(name, float(rtt), args.kind, args.scale) for name in args.corpus for rtt in args.rtt)
     if args.repetitions:
         cells = tuple(replace(cell, repetitions=args.repetitions) for cell in cells)
-    wanted = [CANDIDATES[name] for name in args.candidates or CANDIDATES if args.candidates or name != "engine4"]
+    wanted = [CANDIDATES[name] for name in args.candidates or CANDIDATES if args.candidates or name != "engine1"]
     for one in wanted:
         if one.missing():
             print(f"without {one.name}: {one.missing()}", file=sys.stderr)
@@ -83,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
             results.append(result)
     finally:
         runs.tidy(work)
-    print(table.render(results))
+    _tell(table.render(results), "results", args.into)
     return 0 if all(result.verdict == "exact" for result in results if result.candidate.startswith("engine")) else 1
 
 
@@ -91,7 +102,7 @@ def _table(args: argparse.Namespace) -> int:
     from bench.runs import load
     from bench.table import render
 
-    print(render(load(args.files), args.mover))
+    _tell(render(load(args.files), args.mover), "results", args.into)
     return 0
 
 
@@ -116,7 +127,7 @@ def _memory(args: argparse.Namespace) -> int:
 
     messages, octets = (1, args.huge * MIB) if args.huge else (args.messages, args.octets)
     steps = measure_memory(Rule(messages, octets), connections=args.connections, cap=args.cap, grow=not args.huge)
-    print(show(Rule(messages, octets), steps))
+    _tell(show(Rule(messages, octets), steps), "huge message" if args.huge else "many messages", args.into)
     return 0 if all(step.exact for step in steps) else 1
 
 

@@ -47,11 +47,11 @@ class Candidate:
     rich: bool = False
 
 
-def _engine(connections: int) -> Callable[[Job], Launch]:
+def _engine(*options: str) -> Callable[[Job], Launch]:
     def launch(job: Job) -> Launch:
         command = [sys.executable, "-m", "engine", "copy", f"imap+plain://{job.login}@127.0.0.1:{job.source_port}",
                    f"imap+plain://{job.login}@127.0.0.1:{job.destination_port}", "--ledger", str(job.work / "ledger"),
-                   "--connections", str(connections), "--json"]
+                   "--json", *options]
         return Launch(command, {"PYTHONPATH": str(ROOT), "BANJIA_SOURCE_PASSWORD": job.secret, "BANJIA_DESTINATION_PASSWORD": job.secret})
     return launch
 
@@ -128,8 +128,8 @@ def _private(path: Path, text: str) -> None:
 
 
 CANDIDATES = {candidate.name: candidate for candidate in (
-    Candidate("engine", "python -m engine copy, 2 connections to each side", _engine(2)),
-    Candidate("engine4", "the same with 4", _engine(4)),
+    Candidate("engine", "python -m engine copy, as many connections as it opens by itself", _engine()),
+    Candidate("engine1", "the same with one to each side", _engine("--connections", "1")),
     Candidate("raw4", "the bound: four pairs of pipelined sockets, no state", _raw(4), phases=1, rich=True),
     Candidate("raw1", "the bound with one pair", _raw(1), phases=1, rich=True),
     Candidate("mbsync", "isync, without COMPRESS", _mbsync, _needs("mbsync", "isync")),

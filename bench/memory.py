@@ -32,7 +32,7 @@ class Step:
     ledger: int  # octets of its file
 
 
-def measure_memory(rule: Rule, *, connections: int, cap: float, grow: bool = True) -> list[Step]:
+def measure_memory(rule: Rule, *, connections: int | None, cap: float, grow: bool = True) -> list[Step]:
     """Copies, copies again, and again after one message in a hundred is new and one in a hundred has other flags. `cap` seconds each."""
     work = Path(tempfile.mkdtemp(prefix="banjia-bench-"))
     try:
@@ -48,10 +48,11 @@ def measure_memory(rule: Rule, *, connections: int, cap: float, grow: bool = Tru
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _step(name: str, source: Imaginary, destination: Imaginary, work: Path, connections: int, cap: float) -> Step:
+def _step(name: str, source: Imaginary, destination: Imaginary, work: Path, connections: int | None, cap: float) -> Step:
     ledger = work / "ledger"
     command = [sys.executable, "-m", "engine", "copy", f"imap+plain://old@127.0.0.1:{source.port}",
-               f"imap+plain://new@127.0.0.1:{destination.port}", "--ledger", str(ledger), "--connections", str(connections), "--json"]
+               f"imap+plain://new@127.0.0.1:{destination.port}", "--ledger", str(ledger), "--json",
+               *(("--connections", str(connections)) if connections else ())]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "BANJIA_SOURCE_PASSWORD": "old", "BANJIA_DESTINATION_PASSWORD": "new"}
     measured = run(command, env=env, cwd=work, cap=cap, beside=(source.pid, destination.pid))
     exact = measured.code == 0 and source.sum() == destination.sum()

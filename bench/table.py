@@ -97,3 +97,12 @@ def _verdict(runs: dict[tuple[str, int], list[Result]], name: str) -> str:
     if len(told) == 1:
         return next(iter(told))
     return "; ".join(f"{', '.join(phases)}: {verdict}" for verdict, phases in told.items())
+
+
+def put_into(document: str, place: str, text: str) -> str:
+    """The document with `text` between `<!-- place -->` and `<!-- /place -->`. Raises ValueError when it has no such place."""
+    begin, end = f"<!-- {place} -->\n", f"<!-- /{place} -->"
+    if begin not in document or end not in document:
+        raise ValueError(f"the document has no {begin.strip()}")
+    before, _, rest = document.partition(begin)
+    return before + begin + "\n" + text.strip() + "\n\n" + end + rest.partition(end)[2]

@@ -4,8 +4,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bench.runs import AGAIN, CHANGE, FULL, Result, load, save
-from bench.table import render
+from bench.table import put_into, render
 
 ENGINE = Result("small", 0.0, "sdbox", 5000, 30 << 20, "engine", FULL, 2.0, 1.0, 40 << 20, 0.1, 0, False, "exact")
 RAW = replace(ENGINE, candidate="raw4", seconds=1.0)
@@ -43,3 +45,17 @@ def test_results_are_kept_as_they_were(tmp_path: Path) -> None:
     for result in (ENGINE, RAW):
         save(result, tmp_path / "results")
     assert load([tmp_path / "results"]) == [ENGINE, RAW]
+
+
+def test_tables_go_to_their_place_in_a_document_and_nowhere_else() -> None:
+    document = "intro\n<!-- results -->\nold\n<!-- /results -->\nend\n"
+    once = put_into(document, "results", "new\n")
+    assert once == "intro\n<!-- results -->\n\nnew\n\n<!-- /results -->\nend\n" == put_into(once, "results", "new")
+    with pytest.raises(ValueError):
+        put_into(document, "other", "new")
+
+
+def test_the_document_has_every_place() -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "bench.md").read_text(encoding="utf-8")
+    for place in ("results", "many messages", "huge message"):
+        assert put_into(document, place, "x") != document
