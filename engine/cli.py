@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.causes import Cause, Side
@@ -30,6 +31,9 @@ from engine.progress import Stop
 from engine.providers.detect import detect
 from engine.redact import redact
 from engine.report import CopyOutcome, CopyReport, Step, StepState
+
+if TYPE_CHECKING:
+    from engine.pacing.store import PaceStore
 
 OK, INTERNAL, USAGE, NOT_ALL, FAILED = 0, 1, 2, 3, 4
 WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy sits out before it gives up
@@ -215,17 +219,21 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _copy(args: argparse.Namespace) -> int:
+    from engine.pacing.store import FilePaceStore
+
     source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     routes = _routes(args)
     pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, lambda *_: stop.ask())
-    ledger = SqliteLedger(ledger_path(args, pair), pair)
+    path = ledger_path(args, pair)
+    ledger = SqliteLedger(path, pair)
     begun = time.monotonic()
     try:
         with Bar(sys.stderr.isatty()) as bar:
-            report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop)
+            report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop,
+                                         FilePaceStore(path.with_name(f"{path.name}.pace")))
     finally:
         ledger.close()
     report.seconds = time.monotonic() - begun
@@ -239,7 +247,7 @@ def _copy(args: argparse.Namespace) -> int:
 
 
 def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLedger, routes: tuple[Route, Route],
-                        args: argparse.Namespace, bar: Bar, stop: Stop) -> CopyReport:
+                        args: argparse.Namespace, bar: Bar, stop: Stop, pacing: PaceStore) -> CopyReport:
     """Sits out what the servers ask for; each part continues where the last one stopped."""
     from engine.transfer.copier import copy_mailbox
 
@@ -248,7 +256,7 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
     for _ in range(WAITS):
         report = copy_mailbox(source, destination, ledger=ledger, source_route=routes[0], destination_route=routes[1],
                               connections=args.connections, progress=bar, stop=stop, retry_set_aside=args.retry_set_aside,
-                              recent_days=args.recent_days)
+                              recent_days=args.recent_days, pacing=pacing)
         octets += report.bytes
         for folder in report.folders:
             earlier = moved.get(folder.source, 0)
@@ -258,7 +266,7 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
         wait = report.retry_after
         if report.outcome is not CopyOutcome.PAUSED or wait is None or wait > LONGEST_WAIT_SECONDS or stop.asked():
             return report
-        print(f"{report.cause}: {redact(report.server_text)} — {wait:.0f} s", file=sys.stderr)
+        print(f"{report.cause}: {redact(report.server_text) or report.detail} — {wait:.0f} s", file=sys.stderr)
         until = time.monotonic() + wait
         while time.monotonic() < until and not stop.asked():
             time.sleep(0.2)
