@@ -26,6 +26,8 @@ from enum import StrEnum
 
 from engine.ledger import FolderRow, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow
 
+ENDED = frozenset({"complete", "partial"})  # outcomes of a pass that went through every folder
+
 
 class Proof(StrEnum):
     """Whether every message of a folder is accounted for."""
@@ -116,7 +118,13 @@ class Manifest:
         found = {folder.proof for folder in self.folders}
         if Proof.BROKEN in found:
             return Proof.BROKEN
-        return Proof.HOLDS if found == {Proof.HOLDS} else Proof.OPEN
+        return Proof.HOLDS if found == {Proof.HOLDS} and self.went_through else Proof.OPEN
+
+    @property
+    def went_through(self) -> bool:
+        """Whether the last pass came to its end: a folder that it did not reach has no row. (A ledger of before passes were kept cannot
+        tell; its rows must do.)"""
+        return not self.passes or self.passes[-1].outcome in ENDED
 
     def appended(self, pass_id: int) -> int:
         return sum(folder.by_pass.get(pass_id, 0) for folder in self.folders)

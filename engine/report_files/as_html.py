@@ -132,7 +132,7 @@ class _Page:
         if proof is Proof.OPEN:
             if counts.remaining > 0:
                 return self.say("还没搬完：{n} 封还没有结果。", "Not finished: {n} messages are not settled yet.", n=counts.remaining)
-            return self.say("还没搬完：有文件夹还没核对。", "Not finished: not every folder has been checked yet.")
+            return self.say("还没搬完：还有文件夹没有走完。", "Not finished: not every folder has been gone through yet.")
         return self.say("数目对不上！先不要停用旧邮箱，请把这份报告交给管理员。",
                         "The sum does not hold! Keep the old mailbox, and give this report to your administrator.")
 
