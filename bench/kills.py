@@ -121,11 +121,11 @@ class Soak:
         ledger.unlink(missing_ok=True)
 
     def _move(self, rng: random.Random, login: str, ledger: Path, until: Callable[[], bool]) -> None:
-        failures = 0
+        failures = deaths = 0
         while True:
             peace = until()
-            # Anywhere in what a copy takes here and now, most of them before its end: five kills a filling, or so.
-            life = LONGEST_COPY if peace else rng.uniform(0.1, 1.2 * self._typical)
+            # Anywhere in what a copy takes here and now; longer and longer, because each death costs its successor a look-up first.
+            life = LONGEST_COPY if peace else rng.uniform(0.1, self._typical * (1 + deaths / 4))
             gap = rng.choice([0.0, 0.0, rng.uniform(0.0, 2.0)])
             with (self._directory / "said").open("w+b") as said:
                 process, begun = self._start(login, ledger, said), time.monotonic()
@@ -142,6 +142,7 @@ class Soak:
                     raise RuntimeError(f"a copy of {login} did not end in {LONGEST_COPY:.0f} s (seed {self._setting.seed})")
                 if code is None:
                     self._outcome.kills += 1
+                    deaths += 1
                     self._outcome.with_open_work += _open_work(ledger)
                 elif code == 0:
                     self._typical = max(SHORTEST_COPY, 0.7 * self._typical + 0.3 * (time.monotonic() - begun))

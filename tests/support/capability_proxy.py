@@ -197,7 +197,7 @@ class _Connection:
         await self._writer.drain()
 
     def _to_client(self, data: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # a client that is gone stops neither side
+        if not self._writer.is_closing():  # a client that is gone stops neither side
             self._writer.write(self._deflate(data) if self._deflate else data)
 
     async def _from_server(self) -> None:

@@ -139,7 +139,8 @@ class SlowAppendProxy:
                         writer.write_eof()
                 return
             with contextlib.suppress(ConnectionError):  # a client that is gone stops neither side
-                writer.write(data)
+                if not writer.is_closing():
+                    writer.write(data)
                 await writer.drain()
             if count:
                 appends = len(APPEND.findall(tail + data)) - len(APPEND.findall(tail))
