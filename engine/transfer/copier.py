@@ -387,8 +387,12 @@ class _MailboxMove:
         return row
 
     def _folder_refused(self, plan: FolderPlan, error: EngineError) -> None:
-        """One folder cannot be opened: it is named, and the mailbox goes on."""
+        """One folder cannot be opened: it is named, the ledger counts its messages as open, and the mailbox goes on."""
         self.pairs.tell(error)
+        row = self._row(plan)
+        if not row.id:
+            counted = self.counted.get(plan.source.name)
+            self.rows[plan.source.name] = self.store.put_folder(replace(row, total=counted.messages if counted else 0))
         with self.lock:
             words = redact(error.server_text or error.detail)
             self.refused.append(SetAsideReport(plan.source.display, 0, error.cause.value, words))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from engine.ledger_file import SqliteLedger
 from engine.manifest import Manifest, Proof, manifest_of
 from engine.progress import Progress, Silent, Stop
 from engine.report import CopyOutcome
 from engine.report_files import Heading, as_json
+from engine.transfer.copier import copy_mailbox
 from tests.integration.transfer.conftest import mail, samples
 from tests.integration.undo.conftest import Mailboxes
 from tests.support.dovecot import Dovecot, Sample, differences, read_back, seed, seed_maildir
+from tests.support.provider_simulator import LOOPBACK, PROFILES, Action, Fault, ProviderSimulator, message
 
 
 @pytest.fixture
@@ -137,3 +140,18 @@ def test_undone_and_moved_again_twice(mailboxes: Mailboxes) -> None:
     mailboxes.copy()
     assert manifest(mailboxes).proof is Proof.HOLDS
     assert same_on_both_sides(mailboxes)
+
+
+def test_a_folder_that_cannot_be_opened_is_in_the_report(tmp_path: Path) -> None:
+    """Given a locked folder, when all else was moved, then its messages stand in the report as not settled."""
+    with ProviderSimulator(PROFILES["plain"]) as source, ProviderSimulator(PROFILES["plain"]) as destination:
+        source.account()["INBOX"].put(*(message(str(n), f"body {n} ") for n in range(4)))
+        source.add_folder("Locked").put(*(message(str(n), f"body {n} ") for n in range(3)))
+        source.faults.append(Fault("EXAMINE", Action.REPLY, b"NO This folder is damaged", contains=b"Locked", times=None))
+        ledger = SqliteLedger(tmp_path / "ledger", "a -> b")
+        report = copy_mailbox(source.login_for(), destination.login_for(), ledger=ledger, source_route=LOOPBACK, destination_route=LOOPBACK)
+        found = manifest_of(ledger)
+        ledger.close()
+    assert report.outcome is CopyOutcome.PARTIAL
+    assert (found.proof, found.counts.moved, found.counts.remaining) == (Proof.OPEN, 4, 3)
+    assert [folder.row.source for folder in found.folders if folder.proof is Proof.OPEN] == ["Locked"]
