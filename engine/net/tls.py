@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from engine.causes import Cause, Side
@@ -19,6 +21,8 @@ from engine.errors import EngineError, Refused
 
 if TYPE_CHECKING:
     from engine.net.stream import Stream, Transport
+
+_ROOTS_SECONDS = 600.0  # the system's roots are read anew after this; reading them costs 30 ms, which every further pair would pay
 
 
 def verifying_context(ca_pem: str | None = None) -> ssl.SSLContext:
@@ -33,8 +37,13 @@ def verifying_context(ca_pem: str | None = None) -> ssl.SSLContext:
 
 
 def client_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """For one endpoint. With a pinned key nothing is verified here: `pin_check(endpoint)` must run on the certificate.
-    Raises Refused(TLS) when the endpoint's own roots cannot be read."""
+    """For one endpoint, whose connections share it for a while. With a pinned key nothing is verified here: `pin_check(endpoint)` must run
+    on the certificate. Raises Refused(TLS) when the endpoint's own roots cannot be read."""
+    return _endpoint_context(endpoint, int(time.monotonic() // _ROOTS_SECONDS))
+
+
+@lru_cache(maxsize=32)
+def _endpoint_context(endpoint: Endpoint, _period: int) -> ssl.SSLContext:
     if endpoint.pinned_sha256 is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

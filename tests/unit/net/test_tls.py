@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import socket
 import ssl
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -133,3 +134,13 @@ def test_tls_inside_tls() -> None:
             with pytest.raises(Refused) as caught:
                 tls.upgrade(stream, Endpoint("localhost", 993, ca_pem=authority().pem))
             assert caught.value.cause is Cause.TLS
+
+
+def test_connections_of_one_endpoint_share_a_context_and_no_others_do() -> None:
+    """Reading the roots costs more than a handshake; but what is trusted for one server is trusted for no other."""
+    one = Endpoint("localhost", 993, ca_pem=authority().pem)
+    assert tls.client_context(one) is tls.client_context(Endpoint("localhost", 993, ca_pem=authority().pem))
+    for other in (replace(one, host="elsewhere"), replace(one, port=143), replace(one, ca_pem=None), replace(one, pinned_sha256="0" * 64)):
+        assert tls.client_context(other) is not tls.client_context(one)
+    assert tls.client_context(replace(one, pinned_sha256="0" * 64)).verify_mode is ssl.CERT_NONE
+    assert tls.client_context(one).verify_mode is ssl.CERT_REQUIRED
