@@ -1,6 +1,6 @@
 # One command each; everything they make is in .venv/ and instance/ (and the demo's mail under /var/tmp, see `make clean-demo`).
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check run test bench lint lock clean-demo clean
+.PHONY: help demo demo-check run test bench fuzz mutants simulate lint lock clean-demo clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,15 @@ test: $(VENV)/.dev  ## 全部测试（Debian root 下会装好所需软件）/ e
 
 bench: $(VENV)/.runtime  ## 与同类工具比速度（docs/bench.md）/ beside its peers; ARGS="--full" for everything
 	@$(PY) -m bench run $(ARGS)
+
+simulate: $(VENV)/.dev  ## 更多的模拟：三千个种子 / three thousand seeds of the simulation
+	@SIM_SEEDS=3000 $(PY) -m pytest -q -n 2 tests/unit/simulation
+
+fuzz: $(VENV)/.dev  ## 每个解析器各喂一阵乱码 / every parser, 20 s of octets nobody would send each
+	@$(PY) -m tests.unit.fuzz
+
+mutants: $(VENV)/.dev  ## 改坏账本、配对、重试，看测试是否发觉 / do the tests notice a broken ledger, matcher, retry?
+	@$(PY) -m tests.mutation
 
 lint: $(VENV)/.dev  ## ruff, mypy
 	$(VENV)/bin/ruff check .

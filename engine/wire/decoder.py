@@ -155,7 +155,7 @@ def uid_list(text: bytes, limit: int = 1_000_000) -> list[int]:
     for piece in text.split(b","):
         first, colon, last = piece.partition(b":")
         low, high = number(first), number(last) if colon else number(first)
-        if low is None or high is None or low == 0:
+        if not low or not high:
             raise protocol_error("a UID set is malformed")
         if high < low:
             low, high = high, low
