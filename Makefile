@@ -25,13 +25,13 @@ test: $(VENV)/.dev  ## 全部测试（Debian root 下会装好所需软件）/ e
 bench: $(VENV)/.runtime  ## 与同类工具比速度（docs/bench.md）/ beside its peers; ARGS="--full" for everything
 	@$(PY) -m bench run $(ARGS)
 
-simulate: $(VENV)/.dev  ## 更多的模拟：三千个种子 / three thousand seeds of the simulation
+simulate: $(VENV)/.dev  # 更多的模拟：三千个种子 / three thousand seeds of the simulation
 	@SIM_SEEDS=3000 $(PY) -m pytest -q -n 2 tests/unit/simulation
 
-fuzz: $(VENV)/.dev  ## 每个解析器各喂一阵乱码 / every parser, 20 s of octets nobody would send each
+fuzz: $(VENV)/.dev  # 每个解析器各喂一阵乱码 / every parser, 20 s of octets nobody would send each
 	@$(PY) -m tests.unit.fuzz
 
-mutants: $(VENV)/.dev  ## 改坏账本、配对、重试，看测试是否发觉 / do the tests notice a broken ledger, matcher, retry?
+mutants: $(VENV)/.dev  # 改坏账本、配对、重试，看测试是否发觉 / do the tests notice a broken ledger, matcher, retry?
 	@$(PY) -m tests.mutation
 
 lint: $(VENV)/.dev  ## ruff, mypy
