@@ -180,6 +180,14 @@ def personal_namespace(response: Untagged) -> tuple[str, str | None] | None:
     return wire_name(first[0]), separator.decode("latin-1") if isinstance(separator, bytes) and separator else None
 
 
+def common_prefix(found: Iterable[RemoteFolder], separator: str | None) -> str:
+    """The prefix at a server without NAMESPACE: "INBOX." where every other folder stands below INBOX (Courier, Cyrus), else ""."""
+    others = [folder.name for folder in found if not same_folder(folder.name, "INBOX")]
+    length = len("INBOX") + len(separator or "")
+    below = all(name[:length].upper() == f"INBOX{separator}" for name in others)
+    return others[0][:length] if separator and others and below else ""
+
+
 def storage_quota(responses: Iterable[Untagged]) -> Quota | None:
     """The tightest STORAGE resource of all roots (RFC 2087 counts units of 1,024 octets)."""
     found: list[Quota] = []

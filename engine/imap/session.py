@@ -151,6 +151,8 @@ class Session:
             statuses = folders.statuses(answers[1])
         if prefix is None:
             prefix, separator = self.namespace_prefix()
+        elif "NAMESPACE" not in self.capabilities:
+            prefix = folders.common_prefix(found, separator)
         names = [folder.name for folder in found if folder.selectable]
         told = {name: statuses[name] for name in names if name in statuses}
         return Survey(prefix, separator, found, told | self._each_status([name for name in names if name not in told]))
@@ -160,6 +162,8 @@ class Session:
         prefix, separator = self._place_in(self.channel.run(self._ask_place()))
         if prefix is None:
             prefix, separator = "", folders.first_separator(self.channel.run(b'LIST "" ""'))
+        elif "NAMESPACE" not in self.capabilities:
+            prefix = folders.common_prefix(self.list_folders(), separator)
         return prefix, separator
 
     def _ask_place(self) -> bytes:
