@@ -15,6 +15,7 @@ from engine.wire.decoder import Value, decode, number, pairs
 
 ITEMS = b"(UID RFC822.SIZE FLAGS INTERNALDATE)"
 ITEMS_WITHOUT_SIZE = b"(UID FLAGS INTERNALDATE)"
+_LARGEST_SIZE = 1 << 40       # octets: what claims to be larger is no size
 
 # The order of items is the server's choice (RFC 3501 §7.4.2), their case too.
 _LINE = re.compile(
@@ -37,6 +38,10 @@ def _flags(text: bytes) -> tuple[str, ...]:
     return tuple(word.decode("latin-1") for word in text.split() if word.lower() != b"\\recent")
 
 
+def _credible(size: int) -> int:
+    return size if size <= _LARGEST_SIZE else 0
+
+
 def items_of(parts: Sequence[bytes]) -> dict[bytes, Value]:
     """The items of a FETCH response by name; doubled parentheses are Tencent's (facts, engine §5.2)."""
     values = decode(parts)
@@ -55,7 +60,7 @@ def of_line(line: bytes) -> tuple[int, Metadata] | None:
     sequence, uid, size, flags, date = match.groups()
     if size is None and date is None:
         return None
-    return int(sequence), Metadata(int(uid or 0), int(size or 0), _flags(flags or b""), (date or b"").decode("latin-1"))
+    return int(sequence), Metadata(int(uid or 0), _credible(int(size or 0)), _flags(flags or b""), (date or b"").decode("latin-1"))
 
 
 def of_items(items: dict[bytes, Value]) -> Metadata | None:
@@ -65,5 +70,5 @@ def of_items(items: dict[bytes, Value]) -> Metadata | None:
     flags, date = items.get(b"FLAGS"), items.get(b"INTERNALDATE")
     words = b" ".join(word for word in flags if isinstance(word, bytes)) if isinstance(flags, list) else b""
     uid = number(items.get(b"UID")) or 0
-    return Metadata(uid if uid <= encoder.MAX_UID else 0, number(items.get(b"RFC822.SIZE")) or 0, _flags(words),
+    return Metadata(uid if uid <= encoder.MAX_UID else 0, _credible(number(items.get(b"RFC822.SIZE")) or 0), _flags(words),
                     date.decode("latin-1") if isinstance(date, bytes) else "")

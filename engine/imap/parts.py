@@ -5,6 +5,7 @@ whole as far as the server's own words go (the last piece was short, or the part
 """
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import IO
@@ -21,6 +22,7 @@ PIECE = 256 * 1024            # octets asked for at once; a reply is capped at 1
 AT_ONCE = 8                   # messages whose first piece is asked for together
 JOINED_UP_TO = 512 * 1024     # octets announced: header and text come as whole literals
 _SPOOL_MEMORY = 1 << 20
+_RANGE = re.compile(rb"<\d+\.\d+>\Z")  # of a name that a server echoes as it was asked: BODY[]<0.262144>
 
 
 def fetch_in_parts(session: Session, asked: Sequence[tuple[int, int]], good: Callable[[int, bytes, int], bool],
@@ -71,7 +73,7 @@ def _by_pieces(session: Session, uid: int, announced: int, first: dict[bytes, by
 def _piece(items: dict[bytes, bytes] | None) -> bytes | None:
     """The octets of BODY[]<n>; one that is longer than was asked for is no piece."""
     found = next((value for name, value in (items or {}).items() if name.startswith(b"BODY[]")), None)
-    return found if found is not None and len(found) <= PIECE else None
+    return found if found is not None and len(found) <= PIECE and not _RANGE.match(found) else None
 
 
 def _together(session: Session, asked: Sequence[tuple[int, bytes]]) -> dict[int, dict[bytes, bytes]]:

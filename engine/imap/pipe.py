@@ -8,11 +8,12 @@ still in flight that ends the connection, because it may be large.
 """
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import IO
@@ -30,6 +31,7 @@ MAX_BATCH = 10_000            # UIDs of one command where the provider states no
 UNASKED_RESPONSES = 1_000_000  # that one pipe reads past before it takes the server for broken
 LIST_SURPLUS = 100_000        # messages of one list beyond what the folder counts
 _SPOOL_MEMORY = 1 << 20       # a body whose UID comes after it waits on disk beyond this
+_OWNER = "a stream of messages"
 _NUMBERS_KEPT = 20_000        # sequence numbers remembered where UID FETCH lists nothing
 
 # Some servers answer BODY[] as RFC822, or echo BODY.PEEK[].
@@ -73,6 +75,7 @@ class _Flight:
     waiting: set[int] = field(default_factory=set)
     asked: int = 0
     alone: bool = False
+    otherwise: bool = False  # in place of one by UID of which nothing was answered
     numbers: dict[int, int] = field(default_factory=dict)  # sequence number of each UID, from NUMBERS
     first: int = 0
     last: int | None = None
@@ -124,7 +127,7 @@ class FetchPipe:
         self._unasked = 0
         self.octets = 0        # of the bodies in flight, as announced
         self._channel.must_be_free()
-        self._channel.owner = "a stream of messages"
+        self._channel.owner = _OWNER
 
     # -- asking ----------------------------------------------------------------------------------------------------------------
 
@@ -132,6 +135,11 @@ class FetchPipe:
     def commands(self) -> int:
         """FETCHes in flight."""
         return len(self._flying)
+
+    @property
+    def settled(self) -> bool:
+        """False while it shows whether this server gives bodies by UID at all: what is asked now would overtake what was asked before."""
+        return not any(flight.otherwise for flight in self._flying)
 
     @property
     def lists(self) -> int:
@@ -210,6 +218,15 @@ class FetchPipe:
         self._channel.owner = None
         if self._flying or self._given is not None:
             self._stream.close()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Lends the connection to other commands; nothing may be in flight."""
+        assert not self._flying and self._given is None
+        self._channel.owner = None
+        yield
+        self._channel.must_be_free()
+        self._channel.owner = _OWNER
 
     def read_out(self) -> None:
         """Passes over everything still in flight."""
@@ -420,27 +437,30 @@ class FetchPipe:
         nothing = len(ended.waiting) == ended.asked
         if ended.asks is _Asks.NUMBERS:
             numbers = {uid: sequence for uid, sequence in ended.numbers.items() if sequence}
-            lost = ended.waiting - set(numbers)
             if numbers:
-                self._ask_numbers(numbers, ended.octets, ended.cap, ended.alone, ended.begun)
-            ended.waiting = lost - ended.numbers.keys()
-            return self._bodies_ended(ended, gone=lost if ended.alone else ()) if lost else None
+                self._ask_numbers(numbers, ended.octets, ended.cap, ended.alone, ended.begun, ended.otherwise)
+            gone = ended.waiting - ended.numbers.keys() if ended.alone else set()
+            ended.waiting -= numbers.keys() | gone
+            return self._bodies_ended(ended, gone=gone) if ended.waiting or gone else None
         if ended.asks is _Asks.BY_NUMBER:
             self._channel.bodies_by_number = self._channel.bodies_by_number or not (nothing or ended.alone)
         elif nothing and ended.asked and (ended.alone or not self._uid_fetch_works):
             octets = ended.octets
             for uid_set in encoder.uid_sets(sorted(ended.waiting), self._command_bytes):
                 self._ask(_Asks.NUMBERS, uid_set, written_out(uid_set), octets, ended.cap, ended.alone, ended.begun)
+                self._flying[-1].otherwise = not ended.alone
                 octets = 0
             return None
         else:
             self._uid_fetch_works = True
         return self._bodies_ended(ended)
 
-    def _ask_numbers(self, numbers: dict[int, int], octets: int, cap: int, alone: bool, begun: float | None = None) -> None:
+    def _ask_numbers(self, numbers: dict[int, int], octets: int, cap: int, alone: bool, begun: float | None = None,
+                     otherwise: bool = False) -> None:
         by_sequence = {sequence: uid for uid, sequence in numbers.items()}
         for sequence_set in encoder.uid_sets(sorted(by_sequence), self._command_bytes):
             self._ask(_Asks.BY_NUMBER, sequence_set, {by_sequence[n] for n in written_out(sequence_set)}, octets, cap, alone, begun)
+            self._flying[-1].otherwise = otherwise
             octets = 0
 
 

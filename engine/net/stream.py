@@ -5,7 +5,8 @@ Must not: know a protocol beyond "lines end in LF".
 Always: one thread uses it (`close` alone may come from another, and wakes it); every wait ends (the rolling idle limit is refreshed by
 real octets only, and a budget set by `limit()` bounds the sum of waits: Tencent keeps sockets open in silence, facts, engine §5.2); while
 a write waits, what the peer says meanwhile is read, so two full buffers never wait for each other; at a switch to TLS nothing may be
-buffered (RFC 9051 §11.1, CVE-2021-38371); a lost or silent peer is a ConnectionBroken and leaves the stream closed.
+buffered (RFC 9051 §11.1, CVE-2021-38371); a lost or silent peer is a ConnectionBroken and leaves the stream closed; one that hung up while
+we wrote is told by the next read, after what it said before (its BYE says why; what it gave is not thrown away).
 """
 from __future__ import annotations
 
@@ -59,6 +60,7 @@ class Stream:
         self._poll = select.poll()
         self._lock = threading.RLock()  # held around each use of the transport: `close` may come from another thread
         self._budget: float | None = None
+        self._deaf = False  # the peer takes no more: the next read tells, once what it said before was read
         self.side = side
         self.idle = idle
         self.bytes_in = 0  # octets of the wire (of TLS: what it carries)
@@ -252,7 +254,7 @@ class Stream:
 
     def _send_locked(self, view: memoryview) -> None:
         since = time.monotonic()
-        while view:
+        while view and not self._deaf:
             if self.closed:
                 raise self.broken("the connection is closed")
             try:
@@ -265,7 +267,8 @@ class Stream:
                 self._wait(select.POLLIN, since)
                 continue
             except OSError as error:
-                raise self.broken(f"writing failed: {_reason(error)}") from None
+                self._hung_up(f"writing failed: {_reason(error)}")
+                return
             if sent:
                 since = time.monotonic()
                 self._count(went=sent)
@@ -282,12 +285,25 @@ class Stream:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return since
         except OSError as error:
-            raise self.broken(f"reading failed: {_reason(error)}") from None
+            self._hung_up(f"reading failed: {_reason(error)}")
+            return since
         if not data:
-            raise self.broken("the server closed the connection")
+            self._hung_up("the server closed the connection")
+            return since
+        self._keep(data)
+        return time.monotonic()
+
+    def _keep(self, data: bytes) -> None:
         self._count(came=len(data))
         self._buffer, self._position = self._buffer[self._position :] + data, 0
-        return time.monotonic()
+
+    def _hung_up(self, detail: str) -> None:
+        """The peer takes no more: told by the next read, after what it said before; at once when it said nothing."""
+        with contextlib.suppress(OSError):
+            self._keep(self._transport.recv(CHUNK))
+        if not self.buffered:
+            raise self.broken(detail)
+        self._deaf = True
 
     # -- TLS and the end ---------------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,7 @@ class Reader:
         self._at: int = 0     # the message under way outside the pipe
         self._pending: deque[Listed] = deque()      # listed, to be asked for
         self._alone: deque[Listed] = deque()        # … by itself
+        self._suspects: deque[Listed] = deque()     # … and with nothing else in flight: they broke the connection
         self._in_parts: list[Listed] = []
         self._waiting: dict[int, Listed] = {}       # asked for
         self._asked_alone: set[int] = set()
@@ -195,13 +196,15 @@ class Reader:
                 else:
                     self._batch_ended(event)
         finally:
+            self._gate.settled()
             pipe.close()
             if not self._session.channel.stream.closed:
                 self._pipe = None
         if self._error is not None:
             raise self._error
-        while self._in_parts:
-            self._read_in_parts()
+        left = len(self._pending) + len(self._alone) + len(self._suspects) + len(self._waiting)
+        assert not left, f"{left} messages were listed and not asked for"
+        self._read_in_parts()
         self._settle_gone()
         for uid, error in self._lists.unlisted(self.seen):
             self.seen += 1
@@ -240,11 +243,8 @@ class Reader:
             self._put(Unreadable(item, MessageRefused(
                 Cause.X_ITEM, detail="the connection broke each time this message was read or appended")), 0)
             return
-        breaks = wanted.breaks(uid)
-        if breaks > 1:
-            self._in_parts.append(item)
-        elif breaks:
-            self._alone.append(item)
+        if wanted.breaks(uid):
+            self._suspects.append(item)
         else:
             self._pending.append(item)
 
@@ -268,16 +268,30 @@ class Reader:
             coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
             if coming < 2 * RANGE_MESSAGES and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
                 pipe.ask_list(wanted.first, wanted.last, by_number=wanted.by_number, with_size=wanted.with_size)
+            elif not pipe.settled or (self._suspects and pipe.commands):
+                return
+            elif self._suspects:
+                self._ask_suspect(pipe, self._suspects.popleft())
             elif len(self._in_parts) >= PARTS_AT_MOST:
                 if pipe.commands:
                     return
-                self._read_in_parts()
+                with pipe.aside():
+                    self._read_in_parts()
             elif self._alone:
                 self._ask(pipe, [self._alone.popleft()], alone=True)
             elif self._pending:
                 self._ask(pipe, self._batch())
             else:
                 return
+
+    def _ask_suspect(self, pipe: FetchPipe, item: Listed) -> None:
+        """By itself, or in parts when that broke the connection too: what happens now is this message's doing."""
+        if self._wanted.breaks(item.meta.uid) == 1:
+            self._ask(pipe, [item], alone=True)
+            return
+        self._in_parts.append(item)
+        with pipe.aside():
+            self._read_in_parts()
 
     def _batch(self) -> list[Listed]:
         """The next messages, bounded in count and octets."""
@@ -344,25 +358,27 @@ class Reader:
 
     def _read_in_parts(self) -> None:
         """The last try. Messages that broke the connection before are read one by one, so that it is known whose fault it is."""
-        group = self._in_parts[:AT_ONCE]
-        if any(self._wanted.breaks(item.meta.uid) for item in group):
-            group = group[:1]
-        del self._in_parts[: len(group)]
-        self._flush()
-        self._at = group[0].meta.uid
-        found = fetch_in_parts(self._session, [(item.meta.uid, item.meta.size) for item in group], self._good_in_parts, _largest)
-        self._at = 0
-        for item in group:
-            uid = item.meta.uid
-            body = found.get(uid)
-            refusal = self._refusals.pop(uid, None)
-            self._asked_alone.discard(uid)
-            if body is None:
-                self._put(Unreadable(item, refusal or _nothing_came(item.meta)), 0)
-            elif body.length > STREAM_OVER:
-                self._pour(item, body, None)
-            else:
-                self._ready(item, body.read())
+        while self._in_parts:
+            group = self._in_parts[:AT_ONCE]
+            if any(self._wanted.breaks(item.meta.uid) for item in group):
+                group = group[:1]
+            del self._in_parts[: len(group)]
+            self._flush()
+            self._at = group[0].meta.uid
+            found = fetch_in_parts(self._session, [(item.meta.uid, item.meta.size) for item in group], self._good_in_parts, _largest)
+            self._at = 0
+            for item in group:
+                self._put_from_parts(item, found.pop(item.meta.uid, None))
+
+    def _put_from_parts(self, item: Listed, body: Body | None) -> None:
+        refusal = self._refusals.pop(item.meta.uid, None)
+        self._asked_alone.discard(item.meta.uid)
+        if body is None:
+            self._put(Unreadable(item, refusal or _nothing_came(item.meta)), 0)
+        elif body.length > STREAM_OVER:
+            self._pour(item, body, None)
+        else:
+            self._ready(item, body.read())
 
     def _good_in_parts(self, announced: int, beginning: bytes, octets: int) -> bool:
         if octets > len(beginning):

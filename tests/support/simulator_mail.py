@@ -66,6 +66,8 @@ class Message:
 
 @dataclass
 class Folder:
+    """`messages` are in ascending UIDs, as everywhere (RFC 3501 §2.3.1.1)."""
+
     name: str
     attributes: tuple[str, ...] = ()
     uidvalidity: int = 1_700_000_001

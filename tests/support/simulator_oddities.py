@@ -105,11 +105,11 @@ def expunging(responses: list[bytes]) -> list[bytes]:
 
 
 def short_by(octets: int, marked: bytes) -> Callable[[bytes], bytes]:
-    """The literal of a message that holds `marked` announces more octets than come."""
+    """The literal of a whole message that holds `marked` announces more octets than come."""
     def change(response: bytes) -> bytes:
         if marked not in response:
             return response
-        return re.sub(rb"\{(\d+)\}", lambda m: b"{%d}" % (int(m[1]) + octets), response, count=1)
+        return re.sub(rb"BODY\[\] \{(\d+)\}", lambda m: b"BODY[] {%d}" % (int(m[1]) + octets), response, count=1)
     return change
 
 

@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import re
 import time
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -573,12 +574,14 @@ class SimulatedSession:
             if b"*" in numbers or flat != sorted(flat):
                 raise Bad(b"BAD UID parameters!")
         last = (messages[-1].uid if by_uid else len(messages)) if messages else 0
-        wanted: list[tuple[int, int]] = []
+        found: dict[int, Message] = {}
         for part in parts:
             ends = [last if n == b"*" else int(n) for n in part]
-            wanted.append((min(ends), max(ends)))
-        return [(number, m) for number, m in enumerate(messages, 1)
-                if not m.hidden and any(low <= (m.uid if by_uid else number) <= high for low, high in wanted)]
+            low, high = min(ends), max(ends)
+            first = bisect_left(messages, low, key=lambda m: m.uid) if by_uid else low - 1
+            beyond = bisect_right(messages, high, key=lambda m: m.uid) if by_uid else high
+            found.update((number, m) for number, m in enumerate(messages[first:beyond], first + 1) if not m.hidden)
+        return sorted(found.items())
 
     async def do_fetch(self, command: Command) -> bytes:
         return await self._fetch(command, by_uid=False)
@@ -640,7 +643,7 @@ class SimulatedSession:
         answer = b"* %d %s (" % (number, self.word(b"FETCH"))
         for position, item in enumerate(items):
             value = self._value(m, item, fault)
-            answer += (b" " if position else b"") + self.word(item.replace(b".PEEK", b"")) + b" " + value
+            answer += (b" " if position else b"") + self.word(re.sub(rb"\.\d+>\Z", b">", item.replace(b".PEEK", b""))) + b" " + value
             if fault is BodyFault.BOMB and value.startswith(b"{%d}" % BOMB):
                 await self.send(answer)
                 await self._hang()
