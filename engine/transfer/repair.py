@@ -39,7 +39,7 @@ def ladder(message: Outgoing, refusal: EngineError) -> Iterator[tuple[Repair, Ou
 
 def own_date(content: bytes) -> str:
     """The message's own Date as an IMAP date-time (RFC 3501 §9); "" when it has none that can be sent."""
-    header = content[:HEADER_OCTETS].partition(b"\r\n\r\n")[0]
+    header = b"" if content.startswith(b"\r\n") else content[:HEADER_OCTETS].partition(b"\r\n\r\n")[0]
     found = _DATE_FIELD.search(header)
     if found is None:
         return ""
