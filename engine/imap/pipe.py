@@ -36,6 +36,8 @@ _NUMBERS_KEPT = 20_000        # sequence numbers remembered where UID FETCH list
 
 # Some servers answer BODY[] as RFC822, or echo BODY.PEEK[].
 _BODY_LAST = re.compile(rb"(BODY(?:\.PEEK)?\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\{(\d{1,20})\+?\}\Z", re.IGNORECASE)
+# What may stand behind a body's literal: more items, and the response's end.
+_REST = re.compile(rb"(?: [A-Z][A-Z0-9.\[\]<>-]* .*)?(?:\)+ *|(?<=[^)])\{\d+\+?\})\Z", re.IGNORECASE)
 _NAMES = {b"BODY[]": (b"BODY[]", b"RFC822", b"BODY.PEEK[]"), b"BODY[HEADER]": (b"BODY[HEADER]", b"RFC822.HEADER", b"BODY.PEEK[HEADER]")}
 
 
@@ -246,7 +248,7 @@ class FetchPipe:
         line = self._stream.read_line(LONG_LINE_CAP)
         if line == b")":
             return [line]
-        if not line.startswith((b")", b" ")):
+        if not _REST.match(line):
             raise self._channel.misbehaved("a message that is not as long as its literal says")
         return self._channel.rest_of([line], REPLY_CAP)
 
