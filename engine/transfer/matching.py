@@ -86,7 +86,7 @@ def instant(internal_date: str) -> float | str:
         return internal_date
     day, name, year, hour, minute, second, zone_hours, zone_minutes = match.groups()
     month = _MONTHS.get(name.lower())
-    if month is None:
+    if month is None or year == "0000":
         return internal_date
     zone = int(zone_hours) * 3600 + (int(zone_minutes) * 60 if zone_hours[0] == "+" else -int(zone_minutes) * 60)
     return float(_days(int(year), month) + int(day) - 1) * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second) - zone

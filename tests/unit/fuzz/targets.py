@@ -7,6 +7,7 @@ Drivers: test_targets.py (seeded, seconds), `make fuzz` (__main__.py: minutes, g
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -323,7 +324,7 @@ def variants(target: Target, seed: int | str, count: int) -> Iterator[bytes]:
         octets = bytearray(chance.choice(target.seeds)) if chance.random() < 0.95 else bytearray(chance.randbytes(chance.randint(0, 60)))
         for _ in range(chance.choice((1, 1, 2, 3, 8))):
             at = chance.randint(0, len(octets))
-            way = chance.randrange(7)
+            way = chance.randrange(8)
             if way == 0 and target.words:
                 octets[at:at] = chance.choice(target.words)
             elif way == 1 and target.words:
@@ -336,6 +337,9 @@ def variants(target: Target, seed: int | str, count: int) -> Iterator[bytes]:
                 octets[at:at] = octets[chance.randint(0, at):at]
             elif way == 5:
                 octets[at:] = chance.choice(target.seeds)[chance.randint(0, 40):]
+            elif way == 6 and (numbers := [*re.finditer(rb"\d+", octets)]):  # another number of as many digits
+                number = chance.choice(numbers)
+                octets[number.start():number.end()] = bytes([chance.choice(b"0019")]) * len(number[0])
             else:
                 octets[at:at] = bytes([chance.choice((0, 10, 13, 32, 34, 40, 41, 91, 92, 93, 123, 125, 127, 128, 255))])
         yield bytes(octets)

@@ -25,6 +25,7 @@ def test_whatever_comes(name: str) -> None:
 # What was once found here, as it was found.
 FOUND = [
     ("uid-list", b"7:0"),
+    ("date", b"17-Jul-0000 02:44:25 -0700"),
     ("answers-bodies", b"* 1 FETCH (BODY[] {3}\r\nabc UID 1)\r\n<tag> OK\r\n"),
     ("answers-examine", b"* x EXISTS\r\n* OK [UIDNEXT]\r\n<tag> OK\r\n"),
 ]

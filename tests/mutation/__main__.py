@@ -1,0 +1,104 @@
+"""`make mutants`: breaks the ledger, the matcher, recovery, writing and pacing in small ways, one at a time, and counts how many of them
+the fast tests notice. Figures and the survivors' reasons: README.md beside this file.
+
+    python -m tests.mutation                              everything: hours
+    python -m tests.mutation --sample 300 --seed 1        a sample, the same one for the same seed
+    python -m tests.mutation --only 'engine.transfer.matching*'
+
+Works on a copy of the tree as it is committed; the tool (mutmut) lives beside it. Owns: which modules and which tests. Must not: touch
+the checkout, install anything into the project's environment.
+"""
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "test-results" / "mutants"
+MODULES = (
+    "engine/ledger.py", "engine/ledger_file.py", "engine/transfer/matching.py", "engine/transfer/records.py", "engine/transfer/recover.py",
+    "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
+    "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
+    "engine/transfer/queues.py", "engine/pacing/*",
+)
+TESTS = ("tests/unit/transfer/test_matching.py", "tests/unit/transfer/test_records.py", "tests/unit/portal/test_store_ledger.py",
+         "tests/unit/pacing", "tests/unit/mutation", "tests/unit/simulation")
+PARTS = ("engine", "config.py", "relay", "portal", "tests", "pyproject.toml", "worker.py", "bench")
+NOT_NOTICED = {0: "survived", 33: "no test runs it", 36: "timed out", 24: "timed out", -24: "timed out", 152: "timed out"}
+
+
+def prepare() -> Path:
+    """The committed tree and the tool, in WORK. Returns where the tool lies."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    tool, tree = WORK / "tool", WORK / "tree"
+    if not tool.exists():
+        subprocess.run([ROOT / ".venv/bin/uv", "pip", "install", "-q", "--python", sys.executable, "--target", tool, "--require-hashes",
+                        "-r", Path(__file__).parent / "requirements.txt"], check=True)
+    if not tree.exists():
+        tree.mkdir()
+        archive = subprocess.run(["git", "archive", "HEAD", *PARTS], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
+    lines = {"source_paths": ["engine"], "only_mutate": MODULES, "also_copy": PARTS[1:], "pytest_add_cli_args_test_selection": TESTS,
+             "pytest_add_cli_args": ["-p", "no:cacheprovider", "-x", "-q"]}
+    text = "".join(f"{name}=\n" + "".join(f"    {value}\n" for value in values) for name, values in lines.items())
+    (tree / "setup.cfg").write_text(f"[mutmut]\n{text}timeout_multiplier=5\ntimeout_constant=10\n")
+    return tool
+
+
+def mutmut(tool: Path, *arguments: str, quiet: bool = True) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(tool), "SIM_SEEDS": "10", "HYPOTHESIS_PROFILE": "ci"}
+    with (WORK / "log").open("ab") as log:
+        subprocess.run([sys.executable, "-m", "mutmut", *arguments], cwd=WORK / "tree", env=environment, check=False,
+                       stdout=log if quiet else None, stderr=subprocess.STDOUT)
+
+
+def verdicts() -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for path in sorted((WORK / "tree/mutants/engine").rglob("*.meta")):
+        found.update(json.loads(path.read_text())["exit_code_by_key"])
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sample", type=int)
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--only", default="*")
+    options = parser.parse_args()
+    tool = prepare()
+    if not verdicts():
+        mutmut(tool, "run", "none of them")  # makes them, and learns which test runs which function
+    everything = sorted(name for name in verdicts() if fnmatch.fnmatch(name, options.only))
+    names = everything
+    if options.sample and options.sample < len(everything):
+        names = sorted(random.Random(options.seed).sample(everything, options.sample))
+    print(f"{len(names)} of {len(everything)} mutants", flush=True)
+    for at in range(0, len(names), 50):
+        mutmut(tool, "run", "--max-children", "1", *names[at:at + 50])
+        report(names[:at + 50])
+    return report(names, survivors=True)
+
+
+def report(names: list[str], *, survivors: bool = False) -> int:
+    """The figures. 0 when at least nine of ten were noticed."""
+    exits = verdicts()
+    judged = {name: exits[name] for name in names if exits.get(name) is not None}
+    counts = Counter(NOT_NOTICED.get(code or 0, "noticed") for code in judged.values())
+    noticed = counts["noticed"] + counts["timed out"]
+    print(f"{noticed} of {len(judged)} noticed ({100 * noticed / max(1, len(judged)):.1f} %), {dict(counts)}", flush=True)
+    if survivors:
+        for name, code in judged.items():
+            if NOT_NOTICED.get(code or 0) in ("survived", "no test runs it"):
+                print(" ", NOT_NOTICED[code or 0], name)
+    return 0 if noticed >= 0.9 * len(judged) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
