@@ -62,7 +62,7 @@ def test_without_flags_wanted_it_is_one_examine_a_folder() -> None:
         assert (list(looks), told) == (names, {})
         assert (server.count("EXAMINE"), server.count("UID FETCH")) == (len(names), 0)
         session.unselect()
-        session.close()
+        session.logout()
         assert server.count("UNSELECT") == 1, "the session knows which folder is open"
 
 
