@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -44,14 +45,16 @@ class _Link:
 class _End(asyncio.Protocol):
     """One socket. What it reads goes to `peer` after the delay."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: _Link, peer: _End | None = None) -> None:
         self._link = link
+        self.peer = peer
         self._loop = asyncio.get_running_loop()
+        self._due: deque[Callable[[], object]] = deque()
         self._last = 0.0       # when the last octet read so far will be delivered
         self._under_way = 0
         self._unread = 0       # delivered to a peer whose reader is slow: not acknowledged yet
         self._full = False     # our own reader is slow
-        self.peer: _End | None = None
+        self._ended = False    # its end was delivered
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,7 +71,8 @@ class _End(asyncio.Protocol):
 
     def _at_its_time(self, octets: int, what: Callable[[], object]) -> None:
         self._last = max(self._last, self._link.arrival(octets, self._loop.time()))
-        self._loop.call_at(self._last, what)
+        self._due.append(what)
+        self._loop.call_at(self._last, lambda: self._due.popleft()())  # timers of one instant fire in any order; what is due does not
 
     def _deliver(self, data: bytes) -> None:
         peer = self.peer
@@ -99,9 +103,16 @@ class _End(asyncio.Protocol):
         return True  # the other direction stays open
 
     def _finish(self) -> None:
-        if self.peer is not None and not self.peer.transport.is_closing():
-            with contextlib.suppress(OSError):
-                self.peer.transport.write_eof()
+        self._ended = True
+        peer = self.peer
+        if peer is None or peer.transport.is_closing():
+            return
+        if peer._ended:
+            peer.transport.close()
+            self.transport.close()
+            return
+        with contextlib.suppress(OSError):
+            peer.transport.write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.peer is not None:
@@ -123,12 +134,14 @@ class _Client(_End):
     async def _reach(self) -> None:
         await asyncio.sleep(3 * self._link.path.one_way)
         try:
-            _, server = await self._loop.create_connection(lambda: _End(self._down), "127.0.0.1", self._port)
+            _, server = await self._loop.create_connection(lambda: _End(self._down, self), "127.0.0.1", self._port)
         except OSError:
             self.transport.abort()
             return
-        self.peer, server.peer = server, self
-        if not self.transport.is_closing():
+        self.peer = server
+        if self.transport.is_closing():
+            server.transport.close()
+        else:
             self.transport.resume_reading()
 
 

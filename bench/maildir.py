@@ -78,7 +78,6 @@ def clone(pristine: Path, copy: Path) -> None:
         linked = there.name == "cur"
         for name in names:
             (os.link if linked else shutil.copy2)(Path(place) / name, there / name)
-    give_away(copy, like=pristine)
 
 
 def give_away(place: Path, *, like: Path) -> None:

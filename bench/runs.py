@@ -37,7 +37,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """One execution of one candidate. Octets and seconds; `octets` and `messages` are the corpus's; `verdict` "exact" or what is wrong."""
+    """One execution of one candidate. Octets and seconds; `octets` and `messages` are the corpus's; `verdict` "exact" or what is wrong;
+    `disorder`: folders whose order is another than at the source."""
 
     corpus: str
     rtt: float
@@ -53,6 +54,7 @@ class Result:
     code: int
     capped: bool
     verdict: str
+    disorder: int = 0
 
 
 QUICK = (Cell("small", 0, scale=0.4, repetitions=3), Cell("small", 50, scale=0.4), Cell("mixed", 0, scale=0.15), Cell("many", 0, scale=0.2))
@@ -111,16 +113,16 @@ def _measure(candidate: Candidate, cell: Cell, pristine: Maildir, servers: Serve
             wait_for_quiet(quiet)
         launch = candidate.launch(job)
         measured = run(launch.command, env={**_environment(), **launch.env}, cwd=work, cap=cap, beside=servers.pids)
-        if measured.capped:
-            verdict = "capped"
-        else:
+        verdict, disorder = "capped", 0
+        if not measured.capped:
             judged = compare(before, _read(servers, login, source=False))
             changed = not compare(before, _read(servers, login, source=True)).exact if phase == FULL else False
+            disorder = judged.order
             verdict = f"{judged}{f', exit {measured.code}' * bool(measured.code)}{', SOURCE CHANGED' * changed}"
-        if measured.code and not measured.capped:
+        if measured.code:
             print(measured.output[-1500:].decode(errors="replace"), file=sys.stderr)
         yield Result(cell.corpus, cell.rtt, cell.kind, pristine.messages, pristine.octets, candidate.name, phase, measured.seconds,
-                     measured.cpu, measured.peak, measured.others, measured.code, measured.capped, verdict)
+                     measured.cpu, measured.peak, measured.others, measured.code, measured.capped, verdict, disorder)
         if measured.capped:
             return
 

@@ -69,8 +69,9 @@ def _cell(key: tuple[str, float, str, int], runs: dict[tuple[str, int], list[Res
         full = runs.get((name, FULL), [])
         seconds = _seconds(full)
         speed = (f"{first.messages / seconds:,.0f}", f"{first.octets / MIB / seconds:,.1f}") if seconds else ("-", "-")
-        cpu, peak = (statistics.median(run.cpu for run in full), max(run.peak for run in full)) if full else (0.0, 0)
-        lines.append(f"| {name} | {len(full)} | {_span(full)} | {speed[0]} | {speed[1]} | {cpu:.1f} s | {peak / MIB:.0f} MiB "
+        cpu, octets = (statistics.median(run.cpu for run in full), max(run.peak for run in full)) if full else (0.0, 0)
+        peak = f"{octets / MIB:.0f} MiB" if octets else "-"  # a command of a few milliseconds is not caught
+        lines.append(f"| {name} | {len(full)} | {_span(full)} | {speed[0]} | {speed[1]} | {cpu:.1f} s | {peak} "
                      f"| {_span(runs.get((name, AGAIN), []))} | {_span(runs.get((name, CHANGE), []))} | {_ratio(own, seconds)} "
                      f"| {_verdict(runs, name)} |")
     return "\n".join([*lines, ""])
@@ -87,11 +88,15 @@ def _span(runs: Sequence[Result]) -> str:
     return f"{seconds:.2f} s{mark}" + (f" ({ends[0]:.2f}-{ends[1]:.2f})" if len(runs) > 1 else "")
 
 
+def _words(run: Result) -> str:
+    return f"{run.verdict} (order differs in {run.disorder} folders)" if run.disorder and run.verdict == "exact" else run.verdict
+
+
 def _verdict(runs: dict[tuple[str, int], list[Result]], name: str) -> str:
     words = {FULL: "full", AGAIN: "again", CHANGE: "1 %"}
     told: dict[str, list[str]] = {}
     for phase in (FULL, AGAIN, CHANGE):
-        verdicts = dict.fromkeys(run.verdict for run in runs.get((name, phase), []))
+        verdicts = dict.fromkeys(map(_words, runs.get((name, phase), [])))
         if verdicts:
             told.setdefault(" or ".join(verdicts), []).append(words[phase])
     if len(told) == 1:

@@ -41,6 +41,10 @@ def test_what_was_wrong_is_told_by_phase() -> None:
     assert row(render(runs), "engine")[-1] == "full, again: exact; 1 %: 1 missing"
 
 
+def test_another_order_is_told() -> None:
+    assert row(render([replace(RAW, disorder=3)]), "raw4")[-1] == "exact (order differs in 3 folders)"
+
+
 def test_results_are_kept_as_they_were(tmp_path: Path) -> None:
     for result in (ENGINE, RAW):
         save(result, tmp_path / "results")
