@@ -30,7 +30,7 @@ from engine.transfer import points
 from engine.transfer.delta import FolderDelta, carry_over, look_for_changes
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims
-from engine.transfer.pairs import BREAKS_IN_A_ROW, Pairs, Stopped, close
+from engine.transfer.pairs import BREAKS_IN_A_ROW, Link, Pairs, Stopped, close, compress_where_it_pays
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.tally import Tally
@@ -337,6 +337,7 @@ class _MailboxMove:
         while True:
             move = FolderMove(sessions, self.store, plan, claims, status, self.tally, self._stopping, self.breaks,
                               self.options.retry_set_aside and not breaks, self.clock, row, self.pass_id, self._recent_since())
+            link = Link.of(sessions.source)
             try:
                 finished = True if name in self.done_with else move.run()
                 if finished and not move.anew:
@@ -371,6 +372,8 @@ class _MailboxMove:
                     self.deltas.pop(name, None)
             if not finished:
                 raise Stopped
+            with contextlib.suppress(EngineError):  # a connection that is lost now is opened again for the next folder
+                compress_where_it_pays(sessions.source, link)
             return
 
     def _recent_since(self) -> float | None:

@@ -15,6 +15,7 @@ from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, Throttled
 from engine.imap.append import AppendMethod, method_of
+from engine.imap.compress import pays
 from engine.imap.session import Session
 from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
 from engine.progress import ProgressSink
@@ -27,12 +28,38 @@ BREAKS_AT_THE_START = 2          # and when the first connections cannot be made
 LOGIN_TRIES = 2                  # a server that hangs up at LOGIN may have counted it
 QUICK_SECONDS = 30.0             # a failure that took longer is final for this run
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
+COMPRESS_AFTER_OCTETS = 2 << 20  # a link is judged by so many
+COMPRESS_WAITED = 0.7            # … and is the bottleneck when it was waited for this share of the time
 LANES_FROM_CONNECTIONS = 3       # that a provider lets a mailbox have, before a pair may have two at the destination
 LANES_FROM_SECONDS = 0.005       # round trip from which a second connection for asked literals pays
 
 
 class Stopped(Exception):
     """Stop was asked; everything sent is answered and stored."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What one connection had done at a moment: octets both ways, and seconds in which it waited for its peer."""
+
+    at: float
+    octets: int
+    waited: float
+
+    @classmethod
+    def of(cls, session: Session) -> Link:
+        stream = session.channel.stream
+        return cls(time.monotonic(), stream.bytes_in + stream.bytes_out, stream.waited)
+
+
+def compress_where_it_pays(session: Session, since: Link) -> bool:
+    """Compresses a connection that was the bottleneck since then: it moved enough to tell, waited most of the time, and was slower than
+    deflate is. (A pair that waits for the other side's disk, or is quick, gains nothing: facts, engine §4.) True when it does now."""
+    now = Link.of(session)
+    octets, seconds = now.octets - since.octets, now.at - since.at
+    if octets < COMPRESS_AFTER_OCTETS or now.waited - since.waited < COMPRESS_WAITED * seconds:
+        return False
+    return pays(octets_per_second=octets / seconds, rtt=session.rtt) and session.compress()
 
 
 @dataclass
