@@ -198,6 +198,13 @@ def ledger_path(args: argparse.Namespace, pair: str) -> Path:
     return top / f"{hashlib.sha256(pair.encode()).hexdigest()[:24]}.ledger"
 
 
+def pace_kept_by(ledger: Path) -> PaceStore:
+    """What the servers asked of the last commands with this ledger, in a file beside it."""
+    from engine.pacing.store import FilePaceStore
+
+    return FilePaceStore(ledger.with_name(f"{ledger.name}.pace"))
+
+
 # -- the commands --------------------------------------------------------------------------------------------------------------
 
 def _check(args: argparse.Namespace) -> int:
@@ -219,8 +226,6 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _copy(args: argparse.Namespace) -> int:
-    from engine.pacing.store import FilePaceStore
-
     source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     routes = _routes(args)
     pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
@@ -232,8 +237,7 @@ def _copy(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     try:
         with Bar(sys.stderr.isatty()) as bar:
-            report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop,
-                                         FilePaceStore(path.with_name(f"{path.name}.pace")))
+            report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop, pace_kept_by(path))
     finally:
         ledger.close()
     report.seconds = time.monotonic() - begun
@@ -287,7 +291,7 @@ def _verify(args: argparse.Namespace) -> int:
         with Bar(sys.stderr.isatty()) as bar:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
                                       connections=args.connections, progress=bar, ledger=ledger,
-                                      mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL)
+                                      mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL, pacing=pace_kept_by(path))
     finally:
         if ledger is not None:
             ledger.close()
