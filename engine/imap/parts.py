@@ -6,7 +6,6 @@ whole as far as the server's own words go (the last piece was short, or the part
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import IO
 
@@ -54,6 +53,8 @@ def _by_pieces(session: Session, uid: int, announced: int, first: dict[bytes, by
         return None
     if len(piece) < PIECE:
         return Body(uid, len(piece), None, piece) if good(announced, piece, len(piece)) else None
+    import tempfile  # rarely needed, and slow to load
+
     # Closed when the body is forgotten: the file has no name.
     spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115
     beginning, octets = piece, 0

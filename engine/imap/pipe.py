@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -361,6 +360,8 @@ class FetchPipe:
 
     def _uid_comes_last(self, length: int) -> Body | None:
         """The server tells the UID after the body: the octets wait, on disk if they are many."""
+        import tempfile  # rarely needed, and slow to load
+
         self._capped(length, None)
         # Closed when the body is forgotten: the file has no name.
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115

@@ -5,9 +5,9 @@ import re
 
 SHORT_BY = 4096               # octets: less than half of what was announced, and this much less, is asked for again
 
-_HEADER_END = re.compile(rb"\r?\n\r?\n")
-_BOUNDARY = re.compile(rb'^content-type:[ \t\r\n]*multipart/[^\n]*(?:\n[ \t][^\n]*)*?boundary[ \t]*=[ \t]*(?:"([^"\r\n]+)"|([^\s;"]+))',
-                       re.IGNORECASE | re.MULTILINE)
+# Compiled when a message is in doubt, which is rare.
+_HEADER_END = rb"(?:\A|\r?\n)\r?\n"
+_BOUNDARY = (rb'(?im)^content-type:[ \t\r\n]*multipart/[^\n]*(?:\n[ \t][^\n]*)*?boundary[ \t]*=[ \t]*(?:"([^"\r\n]+)"|([^\s;"]+))')
 
 
 def header_only(content: bytes, announced: int, *, exact: bool = True) -> bool:
@@ -18,10 +18,10 @@ def header_only(content: bytes, announced: int, *, exact: bool = True) -> bool:
     slack = 0 if exact else max(64, len(content) // 10)
     if announced <= len(content) + slack:
         return False
-    end = _HEADER_END.search(content)
+    end = re.search(_HEADER_END, content)
     if end is None or not content[end.end() :].strip(b"\r\n\t "):
         return True
-    boundary = _BOUNDARY.search(content, 0, end.end())
+    boundary = re.search(_BOUNDARY, content[: end.end()])
     return boundary is not None and b"--" + (boundary[1] or boundary[2]) not in content[end.start() :]
 
 

@@ -266,7 +266,8 @@ class Reader:
         window = self._gate.window
         while pipe.commands < window(WINDOW_COMMANDS) and (pipe.octets < window(WINDOW_BYTES) or not pipe.commands):
             coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
-            if coming < 2 * RANGE_MESSAGES and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
+            bodies_first = self._pending and pipe.commands == pipe.lists
+            if coming < 2 * RANGE_MESSAGES and not bodies_first and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
                 pipe.ask_list(wanted.first, wanted.last, by_number=wanted.by_number, with_size=wanted.with_size)
             elif not pipe.settled or (self._suspects and pipe.commands):
                 return
