@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Throttled
 from engine.imap.flags import FlagChange, store_flags
 from engine.imap.look import Ask, look
 from engine.imap.session import Selected, Session
@@ -89,6 +89,9 @@ def look_for_changes(source: Session, rows: Iterable[FolderRow], store: LedgerSt
         delta.selected, delta.refused = seen.selected, seen.refused
         if comparison is not None and seen.selected is not None and seen.selected.uidvalidity == delta.row.source_uidvalidity:
             delta.changed = comparison.changed
+    waits = [delta.refused for delta in deltas.values() if isinstance(delta.refused, Throttled)]
+    if waits:
+        raise waits[0]
     source.unselect()
     return deltas
 

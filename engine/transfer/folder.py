@@ -84,6 +84,8 @@ class FolderMove:
         selected = self.sessions.source.examine(self.plan.source.name)
         self.plan, status = asked.ready()
         records = self._open(selected, status)
+        if records is None:
+            return False
         try:
             return self._run(records, selected, status)
         except FolderLost:
@@ -112,8 +114,8 @@ class FolderMove:
         self.tally.put(records.row, now=True)
         return finished
 
-    def _open(self, selected: Selected, status: FolderStatus) -> FolderRecords:
-        """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
+    def _open(self, selected: Selected, status: FolderStatus) -> FolderRecords | None:
+        """The folder's records (None: stopped before the destination had settled); started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
         than the source now shows below its old end."""
         plan = self.plan
         row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
@@ -121,6 +123,9 @@ class FolderMove:
         known = records.row
         if (known.source_uidvalidity not in (0, selected.uidvalidity) or known.target_uidvalidity not in (0, status.uidvalidity)
                 or self._was_made_again(records, selected, status) or self._shows_older_mail(known, selected)):
+            if not self._settled(records):
+                self.row = records.row
+                return None
             self._start_anew(records, status)
         records.write(row=replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
                                   total=max(records.row.total, selected.messages)))
@@ -186,7 +191,7 @@ class FolderMove:
         if not open_uids:
             return True
         source, target, name = self.sessions.source, self.sessions.target, self.plan.target
-        if not recover.settle(target, name, records.intents, self.store.append_seconds_peak(), self.clock, self.stopped):
+        if not self._settled(records):
             return False
         found = listed(fetch_metadata(source, min(open_uids), max(open_uids)))
         wanted = [item.meta for item in found if item.meta.uid in open_uids]
@@ -196,6 +201,11 @@ class FolderMove:
         if looked_up.unread:
             records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD) for uid in looked_up.unread])
         return True
+
+    def _settled(self, records: FolderRecords) -> bool:
+        """Whether nothing more comes of what a dead worker had in flight; False: stopped before that was clear."""
+        return not records.intents or recover.settle(self.sessions.target, self.plan.target, records.intents,
+                                                     self.store.append_seconds_peak(), self.clock, self.stopped)
 
     def _careful(self) -> CarefulReading:
         return CarefulReading(self.sessions.source, lambda uid: self.breaks.hopeless(self.plan.source.name, uid))
