@@ -115,8 +115,8 @@ class FolderMove:
         return finished
 
     def _open(self, selected: Selected, status: FolderStatus) -> FolderRecords | None:
-        """The folder's records (None: stopped before the destination had settled); started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
-        than the source now shows below its old end."""
+        """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
+        than the source now shows below its old end. None: stopped before the destination had settled for that."""
         plan = self.plan
         row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
         records = FolderRecords(self.store, self.store.put_folder(row), self.pass_id)
