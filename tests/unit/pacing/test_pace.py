@@ -19,6 +19,7 @@ from engine.pacing.pace import (
     WAIT_HERE_SECONDS,
     Pace,
     PacedGate,
+    budgets_of,
     most_connections,
 )
 from engine.pacing.pacer import OPEN
@@ -473,3 +474,142 @@ def test_an_open_gate_lets_everything_pass() -> None:
     OPEN.done(1)
     OPEN.settled()
     assert OPEN.window(3) == 3
+
+
+# -- what stands between the lines
+
+class _Overtaken(MemoryPaceStore):
+    """Somebody else's write comes between: the change is tried on a state that is no longer there first."""
+
+    def __init__(self, stale: PaceState, clock: Any) -> None:
+        super().__init__("move-1", clock)
+        self.stale = stale
+
+    def change(self, key: PaceKey, change: Any) -> tuple[PaceState, float]:
+        change(self.stale, self._clock())
+        return super().change(key, change)
+
+
+def test_a_change_that_is_tried_again_says_only_what_the_last_try_found() -> None:
+    time_ = FakeTime()
+    spent = PaceState().used(time_.wall(), [(budget, 99) for budget in budgets_of(Limits(messages_per_day=10), Side.SOURCE)])
+    spent = spent.held(time_.wall(), 60, Cause.THROTTLED)
+    scene = Scene(limits=Limits(messages_per_day=10), store=_Overtaken(spent, time_.wall))
+    gate = scene.gate()
+    gate.before(10, 1)
+    with pytest.raises(Throttled):
+        gate.before(1, 1)
+
+
+def test_the_numbers_that_people_were_told() -> None:
+    assert (WAIT_HERE_SECONDS, UNSTATED_WAIT_SECONDS, SHUT_SECONDS, RATE_WAIT_MOST) == (20, 10, 60, 60)
+    assert FRESH_SECONDS == 0.25
+
+
+def test_a_wait_of_exactly_the_limit_is_sat_out() -> None:
+    scene = Scene()
+    gate = scene.gate()
+    gate.notice(Cause.THROTTLED, WAIT_HERE_SECONDS)
+    gate.allow()
+    assert scene.time.slept == pytest.approx(WAIT_HERE_SECONDS)
+    gate.notice(Cause.THROTTLED, WAIT_HERE_SECONDS + 0.01)
+    with pytest.raises(Throttled):
+        gate.allow()
+
+
+def test_the_store_is_asked_again_when_a_moment_has_passed_and_not_before() -> None:
+    scene = Scene()
+    gate = scene.gate()
+    gate.allow()
+    scene.store.change(KEY, lambda state, now: state.held(now, 60, Cause.THROTTLED))
+    scene.time.pass_(FRESH_SECONDS - 0.01)
+    gate.allow()
+    scene.time.pass_(0.01)
+    with pytest.raises(Throttled):
+        gate.allow()
+
+
+def test_each_message_costs_a_little_more_than_its_octets() -> None:
+    scene = Scene(limits=Limits(download_per_day=1000))
+    gate = scene.gate()
+    gate.before(2, 600)
+    with pytest.raises(Throttled):
+        gate.before(1, 0)
+
+
+def test_a_second_worker_waits_for_a_free_connection_and_is_told_when_to_ask() -> None:
+    time_ = FakeTime()
+    store = time_.store("move-2")
+    store.change(KEY, lambda state, now: state.leased(now, [f"move-1/{n}" for n in range(1, 5)]))
+    with pytest.raises(Throttled) as raised:
+        Pace(KEY, store, limits=Limits(connections=2), clock=time_.clock).connect(lambda gate: gate)
+    assert raised.value.retry_after == 5
+    store.change(KEY, lambda state, now: state.returned(["move-1/1"]))
+    Pace(KEY, store, limits=Limits(connections=2), clock=time_.clock).connect(lambda gate: gate)
+
+
+def test_ones_own_connections_are_not_held_against_one() -> None:
+    scene = Scene(limits=Limits(connections=1))
+    gates = [scene.gate() for _ in range(5)]
+    assert len({gate.name for gate in gates}) == 5
+
+
+def test_a_server_that_holds_the_door_and_lets_work_go_on_is_waited_for_at_the_door() -> None:
+    scene = Scene()
+    scene.gate().notice(Cause.TOO_MANY_CONNECTIONS, 15)
+    scene.gate()
+    assert scene.time.slept == pytest.approx(15)
+
+
+def test_the_rate_counts_messages_where_they_are_what_it_takes() -> None:
+    scene = Scene()
+    gate = scene.gate()
+    for _ in range(10):
+        scene.work(gate, 1.0, 1000, 100)
+    gate.notice(Cause.SERVER_BUSY, None)
+    gate.before(100, 1)
+    gate.before(1, 1)
+    assert scene.time.slept == pytest.approx(2.0, abs=0.15)  # 100 messages at 50 a second
+
+
+def test_a_destination_is_measured_by_what_is_sent() -> None:
+    scene = Scene(side=Side.DESTINATION)
+    gate = scene.gate()
+    assert isinstance(gate.meter, FakeMeter)
+    for _ in range(10):
+        gate.before(1, 1_000_000)
+        scene.time.pass_(1.0)
+        gate.meter.bytes_out += 1_000_000
+        gate.meter.bytes_in += 10
+        gate.meter.waited += 1
+        gate.allow()
+        gate.done(1)
+    gate.notice(Cause.SERVER_BUSY, None)
+    assert scene.state().rates.octets == pytest.approx(1_000_000)
+
+
+def test_the_speed_grows_back_only_while_something_moves() -> None:
+    scene = Scene()
+    gate = scene.gate()
+    gate.notice(Cause.SERVER_BUSY, None)
+    for _ in range(100):
+        scene.time.pass_(1.0)
+        gate.allow()
+    assert scene.state().share == 0.5
+    scene.work(gate, 1.0, 1000, 1)
+    assert 0.5 < scene.state().share < 0.55
+
+
+def test_two_connections_that_wait_are_one_account_that_waits() -> None:
+    scene = Scene()
+    gates = [scene.gate(), scene.gate()]
+    for gate in gates:
+        gate.before(100, 1_000_000)
+    while scene.state().share == 1:
+        assert scene.time.past <= 60
+        scene.time.pass_(1.0)
+        for gate in gates:
+            assert isinstance(gate.meter, FakeMeter)
+            gate.meter.waited += 1.0
+        gates[0].allow()
+    assert scene.time.past >= 45

@@ -103,3 +103,51 @@ def test_the_best_rates_are_what_was_seen_or_a_beginning_shows() -> None:
     feed(judge, 30, 100, 1)
     assert judge.full_rates().octets >= 5000
     assert judge.full_rates().messages >= 10
+
+
+def test_where_the_lines_are_drawn() -> None:
+    """1 KiB a second where less than a message a second comes, 250 messages an hour where few octets come, an eighth of the best."""
+    assert feed(SilentThrottle(), 120, 1000, 0.9) is not None
+    assert feed(SilentThrottle(), 120, 1030, 0.9) is None
+    assert feed(SilentThrottle(), 120, 500, 1.2) is None
+    assert feed(SilentThrottle(), 120, 8100, 1 / 16) is not None
+    assert feed(SilentThrottle(), 120, 8300, 1 / 16) is None
+    assert feed(SilentThrottle(), 300, 8100, 1 / 10) is None
+    for part, found in ((1 / 7.5, None), (1 / 8.5, Silence.FALL)):
+        judge = SilentThrottle()
+        assert feed(judge, 60, 200_000, 0) is None
+        verdict = feed(judge, 60, 200_000 * part, 0)
+        assert (verdict and verdict[0]) == found
+
+
+def test_how_much_of_the_time_the_server_must_have_kept_us_waiting() -> None:
+    assert feed(SilentThrottle(), 60, 100, 0, waited=0.76) is not None
+    assert feed(SilentThrottle(), 60, 100, 0, waited=0.74) is None
+
+
+def test_how_long_it_takes() -> None:
+    verdict = feed(SilentThrottle(), 60, 100, 0)
+    assert verdict == (Silence.OCTETS, 45)
+    judge = SilentThrottle()
+    feed(judge, 60, 1e6, 5)
+    verdict = feed(judge, 60, 20_000, 0.5)
+    assert verdict is not None and verdict[0] is Silence.FALL and 30 <= verdict[1] <= 36
+
+
+def test_what_is_still_fast_is_not_worth_easing_off() -> None:
+    for octets, messages, found in ((130 * 1024, 0, None), (125 * 1024, 0, Silence.FALL), (5000, 10.5, None), (5000, 9.5, Silence.FALL)):
+        judge = SilentThrottle()
+        feed(judge, 60, 20e6, 0)
+        feed(judge, 60, 20e6, 200)
+        verdict = feed(judge, 40, octets, messages)
+        assert (verdict and verdict[0]) == found
+
+
+def test_the_best_is_measured_over_three_seconds_at_least() -> None:
+    judge = SilentThrottle()
+    judge.add(Sample(2.9, 0, 29_000, 29))
+    assert (judge.best_octets, judge.best_messages) == (0, 0)
+    judge.add(Sample(0.1, 0, 1000, 1))
+    assert (judge.best_octets, judge.best_messages) == (10_000, 10)
+    judge.add(Sample(3, 0, 3, 3))
+    assert (judge.best_octets, judge.best_messages) == (10_000, 10)
