@@ -28,7 +28,7 @@ from engine.ledger_file import SqliteLedger
 from engine.net.addresses import EVERYWHERE
 from engine.printing import Bar, explanation, print_check, print_copy, print_failure, print_json, print_verify
 from engine.progress import Stop
-from engine.providers.detect import detect
+from engine.providers.detect import by_host, detect
 from engine.redact import redact
 from engine.report import CopyOutcome, CopyReport, Step, StepState
 
@@ -128,11 +128,20 @@ def _days(text: str) -> float:
 
 def account_of(args: argparse.Namespace, side: Side) -> Account:
     endpoint, login = parse_account_url(getattr(args, side.value))
-    endpoint = replace(endpoint, ca_pem=_text_file(args.ca_file, "--ca-file"), provider=detect(login).provider if "@" in login else None)
+    endpoint = replace(endpoint, ca_pem=_text_file(args.ca_file, "--ca-file"), provider=_provider(endpoint, login, side))
     if endpoint.security is Security.PLAIN and not args.allow_plaintext and not _is_loopback(endpoint):
         raise Usage(f"imap+plain://{endpoint}: without protection only this machine is reached; use imaps:// or imap://, "
                     "or say --allow-plaintext")
     return Account(endpoint, login, _secret(args, side, f"{login} @ {endpoint}"))
+
+
+def _provider(endpoint: Endpoint, login: str, side: Side) -> str | None:
+    """By the server's own name, else (a source) by the address. A destination's address says nothing: its domain may still point at the old
+    provider. DNS is asked only then; loading its module costs as much as a look at a mailbox."""
+    found = by_host(endpoint.host)
+    if found is None and side is Side.SOURCE and "@" in login:
+        found = detect(login).provider
+    return found
 
 
 def _is_loopback(endpoint: Endpoint) -> bool:
