@@ -120,5 +120,6 @@ class SilentThrottle:
     def _part_of_best(self, sample: Sample) -> float:
         """How much of the server's best we get. A server spends its time on messages and on octets: whatever the mix, the two parts make
         about 1 while it works as it did."""
-        return (sample.octet_rate / self.best_octets if self.best_octets else 1.0) + (
-            sample.message_rate / self.best_messages if self.best_messages else 1.0)
+        if not self.best_octets:
+            return 1.0
+        return sample.octet_rate / self.best_octets + (sample.message_rate / self.best_messages if self.best_messages else 0.0)
