@@ -1,0 +1,33 @@
+"""A world for one small story that a test tells itself: two empty mailboxes, no faults but those that the test puts there."""
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.support.provider_simulator import message
+from tests.support.simulator_mail import Message
+from tests.unit.simulation.scenario import Ever, Story
+
+
+class Rig(Story):
+    """Two empty mailboxes and no chance but the order of wake-ups."""
+
+    def __init__(self, directory: Path, source: str, destination: str, *, connections: int = 1) -> None:
+        super().__init__("rig", directory, source=source, destination=destination)
+        self.small = True
+        self.connections = self.source.pairs = self.destination.pairs = connections
+
+    def _fill(self) -> None:
+        pass
+
+    def fill(self, count: int, folder: str = "INBOX", size: int = 20) -> list[Message]:
+        put = self.source.account()[folder].put(*(message(str(n), f"body {n} " * size) for n in range(count)))
+        for one in put:
+            self.ever.setdefault(folder, Ever()).add(one)
+        return put
+
+    def contents(self, server: str, folder: str = "INBOX") -> Counter[bytes]:
+        return Counter(m.content for m in getattr(self, server).account()[folder].messages)
+
+    def is_exact(self) -> bool:
+        return self.contents("source") == self.contents("destination")
