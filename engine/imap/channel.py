@@ -144,7 +144,12 @@ class Channel:
         tags: list[bytes] = []
         for command in commands:
             assert b"\r" not in command and b"\n" not in command and b"\0" not in command, "an argument went around the encoder"
-            tags.append(self.new_tag())
+            try:
+                tags.append(self.new_tag())
+            except EngineError:  # told to wait: none of them was sent
+                for tag in tags:
+                    del self._answers[tag]
+                raise
             lines += (tags[-1], b" ", command, b"\r\n")
         if lines:
             self.stream.write(b"".join(lines))

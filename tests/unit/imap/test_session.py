@@ -9,6 +9,7 @@ import pytest
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.imap.session import FolderStatus, Session
+from engine.pacing.pacer import OpenGate
 from tests.support.provider_simulator import PROFILES, ProviderSimulator
 from tests.unit.imap.scripted import LOOPBACK, QUICK, Peer, Scripted
 
@@ -489,3 +490,22 @@ def test_leaving_a_folder_costs_no_round_trip_and_nothing_is_measured_by_its_ans
         session.channel.rtt = float("inf")
         session.noop()
         assert session.rtt == float("inf"), "the first answer was UNSELECT's, to what was sent before"
+
+
+def test_commands_that_go_out_together_are_all_sent_or_none() -> None:
+    """Given a pace that says wait at the third command, then the server hears of none, and the connection goes on."""
+    class Reluctant(OpenGate):
+        left = 2
+
+        def allow(self, *, leaving: bool = False) -> None:
+            self.left -= 1
+            if self.left == -1:
+                raise Throttled(Cause.THROTTLED, retry_after=60)
+
+    with Scripted(after_login(lambda peer: peer.answer(b"NOOP") and None)) as server, server.session() as session:
+        before = server.heard
+        session.channel.gate = Reluctant()
+        with pytest.raises(Throttled):
+            session.statuses(["a", "b", "c"])
+        assert server.heard == before
+        session.noop()
