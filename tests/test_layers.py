@@ -121,6 +121,8 @@ def test_only_the_worker_opens_sealed_secrets() -> None:
 
 @pytest.mark.parametrize(("start", "never"), [
     ("import engine.check, engine.verify, engine.providers.catalogue", ("flask", "sqlalchemy", "rq", "redis", "portal", "relay", "tqdm")),
+    ("import engine.cli, engine.transfer.copier",  # a rerun that finds nothing new is mostly its start
+     ("imapclient", "imaplib", "importlib.metadata", "importlib.resources", "logging", "email", "dns", "calendar", "asyncio")),
     ("import portal.models, portal.store.db", ("flask", "rq")),
     ("import relay.__main__", ("flask", "sqlalchemy", "rq", "redis", "portal", "imapclient")),
     ("import portal; portal.create_app", ("worker", "relay", "engine.transfer", "engine.imap.append", "portal.demo")),

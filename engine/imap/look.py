@@ -52,7 +52,8 @@ class Look:
 def look(session: Session, asks: Sequence[Ask], on_flags: OnFlags) -> Iterator[Look]:
     """Looks at every folder once; in the order of `asks`, but for those whose changes the server would not tell and which are asked for all
     their flags at the end. `on_flags(name, uid, flags)` may then hear of a UID twice; the last word counts. Raises ConnectionBroken
-    and ProtocolError; a folder's refusal is in its Look."""
+    and ProtocolError, and Throttled when the account's pace says wait (the connection is ended by that, too); a folder's refusal is in
+    its Look."""
     return _Looking(session, on_flags).run(asks)
 
 
