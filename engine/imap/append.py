@@ -30,8 +30,8 @@ _LITERAL_MINUS = 4096         # RFC 7888 §5
 _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
 _DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
-_APART = 0.25                 # of a round trip: what lies between the ends of two messages on two lanes, at least
-_APART_STORING = 2.0          # … and so many times the longest that the server took to store one
+_BLOCKED = 0.0005             # seconds: a wait that was longer ended when the server spoke, not when we came to listen
+_STORING_FADES = 0.9          # what the server took to store a message is forgotten by so much with each that took less
 
 
 class AppendMethod(StrEnum):
@@ -122,7 +122,8 @@ class Appender:
         self._lanes = [session, *lanes] if self.max_batch == 1 and self._at_once != _UNLIMITED else [session]
         self._turn = 0
         self._last: _Command | None = None
-        self._storing = 0.0  # seconds: the longest that a message took beyond the round trip
+        self._last_on: dict[Channel, _Command] = {}
+        self._storing = 0.0  # seconds
         self._last_uid: int | None = None
         self._pending: list[Pending] = []
         self._buffer: list[bytes | memoryview] = []
@@ -248,7 +249,10 @@ class Appender:
             else:
                 command = announced.popleft()
                 self._channel = command.channel
-                if not command.channel.await_continuation(command.tag):
+                listened = time.monotonic()
+                asked_for = command.channel.await_continuation(command.tag)
+                self._learn(command, time.monotonic() - listened)
+                if not asked_for:
                     pending.unread = True
                     continue
             self._keep_apart(command)
@@ -256,7 +260,7 @@ class Appender:
             self._put(b"\r\n")
             self._flush()
             command.ended_at = time.monotonic()
-            self._last = command
+            self._last = self._last_on[command.channel] = command
         self._channel = self._session.channel
 
     def _begin_unasked(self, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
@@ -276,12 +280,19 @@ class Appender:
         pending.commands.append(command)
         return command
 
+    def _learn(self, command: _Command, waited: float) -> None:
+        """How long the server takes to store a message: what lies between a lane's last octets and its next `+`, beyond the round trip."""
+        before = self._last_on.get(command.channel)
+        if before is not None and waited > _BLOCKED:
+            took = time.monotonic() - before.ended_at - self._session.rtt
+            self._storing = max(self._storing * _STORING_FADES, min(took, 1.0))
+
     def _keep_apart(self, command: _Command) -> None:
         """Waits until the message before this one, on another lane, was surely taken first."""
         before = self._last
         if before is None or before.channel is command.channel:
             return
-        apart = max(_APART * min(self._session.rtt, 1.0), _APART_STORING * self._storing)
+        apart = (self._session.rtt + self._storing) / len(self._lanes)  # as far as the lanes' turns lie apart by themselves
         wait = before.ended_at + min(apart, 1.0) - time.monotonic()
         if wait > 0:
             time.sleep(wait)
@@ -343,9 +354,6 @@ class Appender:
         while pending.commands:
             command = pending.commands[0]
             answer = command.channel.finish(command.tag, patience=command.octets / _DIGESTS)
-            if command.ended_at:
-                took = time.monotonic() - command.ended_at - self._session.rtt
-                self._storing = max(self._storing * 0.98, min(took, 0.5))
             pending.commands.pop(0)
             self._record(pending, command, answer.tagged)
         if pending in self._pending:
