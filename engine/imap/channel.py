@@ -114,6 +114,7 @@ class Channel:
         self.phase = "greeting"                # what we are doing, for the reply rules: greeting, auth, any
         self.id_sent = False                   # a server that still asks for ID means something else (facts: N01)
         self.bodies_by_number = False          # UID FETCH was seen to give no bodies, FETCH by number to give them (263)
+        self.sizes_that_lie = 0                # messages that came twice with another length than RFC822.SIZE
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # the stream of responses that has the connection for itself
         # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.

@@ -35,6 +35,7 @@ _NUMBERS_KEPT = 20_000        # sequence numbers remembered where UID FETCH list
 
 # Some servers answer BODY[] as RFC822, or echo BODY.PEEK[].
 _BODY_LAST = re.compile(rb"(BODY(?:\.PEEK)?\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\{(\d{1,20})\+?\}\Z", re.IGNORECASE)
+_STRING = re.compile(rb"(?:\]|RFC822(?:\.HEADER)?) (?:\"|NIL\b)", re.IGNORECASE)  # nstring (RFC 3501 §9): no atom is a body
 # What may stand behind a body's literal: more items, and the response's end.
 _REST = re.compile(rb"(?: [A-Z][A-Z0-9.\[\]<>-]* .*)?(?:\)+ *|(?<=[^)])\{\d+\+?\})\Z", re.IGNORECASE)
 _NAMES = {b"BODY[]": (b"BODY[]", b"RFC822", b"BODY.PEEK[]"), b"BODY[HEADER]": (b"BODY[HEADER]", b"RFC822.HEADER", b"BODY.PEEK[HEADER]")}
@@ -324,6 +325,9 @@ class FetchPipe:
         items = _items(parts)
         uid = _uid_of(items)
         name = next((name for name in self._names if name in items), None)
+        if name is not None and not _STRING.search(parts[0]):
+            self._pass_over()
+            return None
         if name is None:
             self._numbered_or_listed(uid, sequence, items)
             return None

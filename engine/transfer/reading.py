@@ -43,6 +43,7 @@ QUEUE_BYTES = 6 << 20            # read and not yet appended
 TOGETHER_BYTES = 256 * 1024      # handed over as one, at most …
 TOGETHER_MESSAGES = 64           # … and at the latest before we would wait for the network
 ITEM_BYTES = 512                 # what a message costs besides its octets
+LIES_BELIEVED = 20               # messages of another length than announced that are asked for twice
 PARTS_AT_MOST = 64               # messages that wait to be read in parts before the rest goes on
 
 
@@ -325,16 +326,23 @@ class Reader:
                 return
         content = body.read()
         pipe.end_body()
-        if len(content) >= item.meta.size or self._whole(item, content):
+        if len(content) == item.meta.size or self._whole(item, content):
             self._ready(item, content)
         else:
             self._again(item)
 
     def _whole(self, item: Listed, content: bytes) -> bool:
+        """Whether content of another length than announced is the message: it is asked for again, until the server has shown that its
+        sizes lie. (A size that was not told says nothing.)"""
         announced = item.meta.size
-        if not content or header_only(content, announced, exact=self._exact_sizes):
+        if len(content) < announced and (not content or header_only(content, announced, exact=self._exact_sizes)):
             return False
-        return item.meta.uid in self._asked_alone or not self._exact_sizes or not far_too_short(len(content), announced)
+        if not announced or not self._exact_sizes:
+            return True
+        if item.meta.uid in self._asked_alone:
+            self._session.channel.sizes_that_lie += 1
+            return True
+        return self._session.channel.sizes_that_lie >= LIES_BELIEVED and not far_too_short(len(content), announced)
 
     def _again(self, item: Listed) -> None:
         (self._in_parts if item.meta.uid in self._asked_alone else self._alone).append(item)
