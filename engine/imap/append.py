@@ -80,6 +80,7 @@ class _Command:
     tag: bytes
     places: list[int]
     octets: int = 0
+    begun_at: float = 0.0  # when it was announced by turns
     ended_at: float = 0.0  # when its last octets were sent
 
 
@@ -275,7 +276,7 @@ class Appender:
     def _announce(self, channel: Channel, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
         head = heads[place]
         assert head is not None
-        command = _Command(channel, channel.new_tag(), [place], pending.batch[place].size)
+        command = _Command(channel, channel.new_tag(), [place], pending.batch[place].size, time.monotonic())
         channel.stream.write(command.tag + b" APPEND " + mailbox + head.octets + b"}\r\n")
         pending.commands.append(command)
         return command
@@ -284,7 +285,7 @@ class Appender:
         """How long the server takes to store a message: what lies between a lane's last octets and its next `+`, beyond the round trip."""
         before = self._last_on.get(command.channel)
         if before is not None and waited > _BLOCKED:
-            took = time.monotonic() - before.ended_at - self._session.rtt
+            took = time.monotonic() - max(before.ended_at, command.begun_at) - self._session.rtt
             self._storing = max(self._storing * _STORING_FADES, min(took, 1.0))
 
     def _keep_apart(self, command: _Command) -> None:
