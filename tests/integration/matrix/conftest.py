@@ -144,7 +144,7 @@ def _account(proxy: CapabilityProxy, login: str) -> Account:
 
 
 @pytest.fixture
-def case(servers: Servers, tmp_path: Path) -> Callable[..., Case]:
+def case(servers: Servers, compressing: None, tmp_path: Path) -> Callable[..., Case]:
     """case(("dovecot", "cyrus"), destination={"UIDPLUS"}): a filled mailbox."""
     def made(route: tuple[str, str], *, source: Iterable[str] = (), destination: Iterable[str] = ()) -> Case:
         one = Case(servers, route, tmp_path / "ledger", frozenset(source), frozenset(destination))
@@ -153,7 +153,7 @@ def case(servers: Servers, tmp_path: Path) -> Callable[..., Case]:
     return made
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def compressing(monkeypatch: pytest.MonkeyPatch) -> None:
     """COMPRESS is for links slower than loopback; here it is used wherever it is offered."""
     plain = Session.open.__func__  # type: ignore[attr-defined]
