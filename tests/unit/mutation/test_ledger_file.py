@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -151,4 +152,13 @@ def test_more_chunks_of_flags_than_are_read_at_once_come_in_their_order(tmp_path
     assert [(c.first_uid, c.last_uid, c.data) for c in ledger.flags(row.id)] == [(c.first_uid, c.last_uid, c.data) for c in chunks]
     ledger.write(Entry(row, flags=[FlagChunk(1, 2, b"x")], drop_flags=True))
     assert [c.data for c in ledger.flags(row.id)] == [b"x"]
+    ledger.close()
+
+
+def test_whichever_thread_comes_writes(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger", "a -> b")
+    helper = threading.Thread(target=lambda: ledger.put_folder(FolderRow("INBOX", "INBOX")))
+    helper.start()
+    helper.join(10)
+    assert [row.source for row in ledger.folders()] == ["INBOX"]
     ledger.close()
