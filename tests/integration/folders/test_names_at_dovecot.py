@@ -9,7 +9,7 @@ from engine.causes import Side
 from engine.endpoint import Account
 from engine.folders.mapping import original_component, plan_folders
 from engine.imap.session import Session
-from engine.transfer.target import ensure_target
+from engine.transfer.target import TargetFolder
 from engine.wire import utf7
 from tests.support.dovecot import LOOPBACK, PASSWORD, Pair, account, running_dovecot
 from tests.support.provider_simulator import ProviderSimulator
@@ -36,7 +36,7 @@ def carry_over(source: Account, destination: Account, provider: str | None = Non
     prefix, separator = new.namespace_prefix()
     plans = plan_folders(old.list_folders(), new.list_folders(), source_prefix=old.namespace_prefix()[0], destination_prefix=prefix,
                          destination_separator=separator or "", provider=provider)
-    taken = {plan.source.display: ensure_target(new, plan).target for plan in plans if plan.rule is None}
+    taken = {plan.source.display: TargetFolder(new, plan, None).ready()[0].target for plan in plans if plan.rule is None}
     listed = {folder.name: folder.display for folder in new.list_folders() if folder.selectable}
     old.logout()
     new.logout()

@@ -93,7 +93,8 @@ def test_over_quota_ends_the_run_and_the_next_goes_on_where_it_ended(source: Pro
         with cyrus.admin() as admin:
             admin.command(f"SETQUOTA {cyrus.mailbox(USER)} (STORAGE 1000)".encode())
         assert copy(cyrus).outcome is CopyOutcome.COMPLETE
-        assert [m.content for m in inbox(cyrus)] == [*GOOD[:3], *large, *GOOD[3:]]
+        # A batch that was under way behind the refused one may be stored before it: what counts here is that all are there, once.
+        assert sorted(m.content for m in inbox(cyrus)) == sorted([*GOOD, *large])
 
 
 @pytest.mark.usefixtures("need_cyrus")
