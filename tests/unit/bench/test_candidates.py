@@ -1,7 +1,10 @@
 """How candidates are started: no secret in an argument, whatever is missing told in a sentence, the bound exact enough to be one."""
 from __future__ import annotations
 
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +31,19 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "isync" in CANDIDATES["mbsync"].missing()
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Dovecot's sockets have long names, and its own user reads there."""
+    path = Path(tempfile.mkdtemp(prefix="bench-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.mark.usefixtures("need_dovecot")
-def test_a_small_cell_with_a_delay_from_beginning_to_end(tmp_path: Path) -> None:
+def test_a_small_cell_with_a_delay_from_beginning_to_end(short_path: Path) -> None:
+    tmp_path = short_path
     (tmp_path / "corpora").mkdir()
-    for place in (tmp_path, *tmp_path.parents[:3]):  # Dovecot's own user reads there
-        place.chmod(0o755)  # the servers are not root
     names = ("raw1", "raw4", "engine")
     results = list(run_cells([Cell("small", rtt=4, scale=0.01)], [CANDIDATES[name] for name in names], tmp_path, cap=60, quiet=0))
     assert [(r.candidate, r.phase, r.code, r.verdict) for r in results] == [
