@@ -31,7 +31,7 @@ _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
 _DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
 _BLOCKED = 0.0005             # seconds: a wait that was longer ended when the server spoke, not when we came to listen
-_STORING_FADES = 0.9          # what the server took to store a message is forgotten by so much with each that took less
+_STORING_NEWEST = 0.2         # share of the newest in what the server is thought to take to store a message
 
 
 class AppendMethod(StrEnum):
@@ -129,11 +129,6 @@ class Appender:
         self._pending: list[Pending] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
-
-    def widen(self, lanes: Sequence[Session]) -> None:
-        """More connections take turns from the next batch on; no use where literals need not be asked for."""
-        if self.max_batch == 1 and self._at_once != _UNLIMITED and not self.slips:
-            self._lanes += lanes
 
     def outstanding(self) -> int:
         """Octets of messages sent and not answered."""
@@ -286,7 +281,7 @@ class Appender:
         before = self._last_on.get(command.channel)
         if before is not None and waited > _BLOCKED:
             took = time.monotonic() - max(before.ended_at, command.begun_at) - self._session.rtt
-            self._storing = max(self._storing * _STORING_FADES, min(took, 1.0))
+            self._storing += _STORING_NEWEST * (min(max(took, 0.0), 1.0) - self._storing)
 
     def _keep_apart(self, command: _Command) -> None:
         """Waits until the message before this one, on another lane, was surely taken first."""

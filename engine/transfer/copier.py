@@ -268,9 +268,10 @@ class _MailboxMove:
     def _move_all(self, first: Sessions) -> None:
         if not self.helpers:
             self._open_helpers(first, len(self.jobs) - 1)
+        inbox = self.jobs.popleft() if self.jobs else None
         self.planned.set()
         try:
-            self._work(first)
+            self._work(first, inbox)
         except BaseException as error:
             self._ended(error)
         for thread in self.helpers:
@@ -313,10 +314,11 @@ class _MailboxMove:
         """Asked at every safe point by every pair: stop was asked, or another pair failed."""
         return self.stop.asked() or self.end.error is not None
 
-    def _work(self, sessions: Sessions) -> None:
+    def _work(self, sessions: Sessions, job: _Job | None = None) -> None:
+        """Folders, one after the other, beginning with this one, until none is left."""
         while True:
             with self.lock:
-                job = self.jobs.popleft() if self.jobs else None
+                job = job or (self.jobs.popleft() if self.jobs else None)
             if job is None:
                 return
             if self._stopping():
@@ -324,6 +326,7 @@ class _MailboxMove:
             claims = self._claims(job.target)
             for plan in job.plans:
                 self._move_folder(sessions, plan, claims)
+            job = None
 
     def _claims(self, target: str) -> Claims:
         """The destination UIDs that the ledger gave away in this folder, to whichever source folder."""

@@ -30,6 +30,7 @@ QUICK_SECONDS = 30.0             # a failure that took longer is final for this 
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 COMPRESS_AFTER_OCTETS = 2 << 20  # a link is judged by so many
 COMPRESS_WAITED = 0.7            # … and is the bottleneck when it was waited for this share of the time
+LANES = 1                        # further connections of a pair to a destination that must be asked for each literal
 LANES_FROM_CONNECTIONS = 3       # that a provider lets a mailbox have, before a pair may have two at the destination
 LANES_FROM_SECONDS = 0.005       # round trip from which a second connection for asked literals pays
 
@@ -96,7 +97,7 @@ class Pairs:
         helper.join()
         source, target = opened[Side.SOURCE], opened[Side.DESTINATION]
         if isinstance(source, Session) and isinstance(target, Session):
-            return Sessions(source, target, self._open_lanes(target))
+            return Sessions(source, target, self._open_lanes(target, lanes))
         for one in (source, target):
             if isinstance(one, Session):
                 one.close()
@@ -110,36 +111,39 @@ class Pairs:
         account, route = (self.source, self.source_route) if side is Side.SOURCE else (self.destination, self.destination_route)
         return self.paces[side].connect(lambda gate: Session.open(account, route, side=side, on_step=note, gate=gate), here=here)
 
-    def _open_lanes(self, target: Session) -> list[Session]:
-        """A second connection where the server must be asked for each literal, is not next door, and lets a mailbox have several. That it
-        cannot be opened is no failure: the first does the work."""
+    def _open_lanes(self, target: Session, lanes: int) -> list[Session]:
+        """Further connections where the server must be asked for each literal, is not next door, and lets a mailbox have several. That one
+        cannot be opened is no failure: the others do the work."""
         if target.limits.connections < LANES_FROM_CONNECTIONS:
             return []
         if method_of(target) not in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS) or target.rtt < LANES_FROM_SECONDS:
             return []
+        opened: list[Session] = []
         try:
-            return [self.paces[Side.DESTINATION].connect(lambda gate: Session.open(
-                self.destination, self.destination_route, side=Side.DESTINATION, gate=gate), here=False)]
+            while len(opened) < lanes:
+                opened.append(self.paces[Side.DESTINATION].connect(lambda gate: Session.open(
+                    self.destination, self.destination_route, side=Side.DESTINATION, gate=gate), here=False))
         except EngineError as error:
             self.tell(error)
-            return []
+        return opened
 
     def open_first(self) -> Sessions:
-        return self._persist(BREAKS_AT_THE_START)
+        """The pair that moves the inbox, mostly the largest folder: with one lane more."""
+        return self._persist(BREAKS_AT_THE_START, LANES + 1)
 
     def reopen(self, sessions: Sessions) -> None:
         """The same pair on new connections."""
         close(sessions)
-        fresh = self._persist(BREAKS_IN_A_ROW)
+        fresh = self._persist(BREAKS_IN_A_ROW, max(LANES, len(sessions.lanes)))
         sessions.source, sessions.target, sessions.lanes = fresh.source, fresh.target, fresh.lanes
 
-    def _persist(self, most: int) -> Sessions:
+    def _persist(self, most: int, lanes: int) -> Sessions:
         """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
         is not tried again: each try may count as a login there, and somebody waits for our word."""
         for tries in range(most + 1):
             begun = time.monotonic()
             try:
-                return self.open()
+                return self.open(lanes)
             except (ConnectionBroken, Throttled) as error:
                 slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
                 at_login = error.side in self._at_login and isinstance(error, ConnectionBroken)
