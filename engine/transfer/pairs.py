@@ -76,9 +76,9 @@ class Pairs:
     paces: Mapping[Side, Pace]
     _at_login: set[Side] = field(default_factory=set)  # the secret was sent and not answered
 
-    def open(self, *, here: bool = True) -> Sessions:
-        """One connection to each side, both at once. Raises what the source said, else what the destination said. Not `here`: only if it
-        may be opened at once."""
+    def open(self, *, here: bool = True, lanes: int = LANES) -> Sessions:
+        """One connection to each side, both at once, and `lanes` further ones to a destination where they pay. Raises what the source said,
+        else what the destination said. Not `here`: only if it may be opened at once."""
         self._at_login = set()
         opened: dict[Side, Session | BaseException] = {}
 
@@ -143,7 +143,7 @@ class Pairs:
         for tries in range(most + 1):
             begun = time.monotonic()
             try:
-                return self.open(lanes)
+                return self.open(lanes=lanes)
             except (ConnectionBroken, Throttled) as error:
                 slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
                 at_login = error.side in self._at_login and isinstance(error, ConnectionBroken)

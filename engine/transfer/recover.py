@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent
+from engine.providers.catalogue import provider
+from engine.providers.provider import Quirk
 from engine.transfer.adopt import dated_headers
 from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair, instant, pair_equal
@@ -91,13 +93,13 @@ def surplus(source: Session, target: Session, folder: str, watched: Sequence[Met
     """Destination UIDs >= floor that no ledger row claims and that hold, byte for byte and with the same date, a watched message:
     the late work of a dead worker. Every watched message has its claimed copy, so these are one too many."""
     target.examine(folder)
-    by_size: dict[int, list[Metadata]] = {}
-    for m in watched:
-        by_size.setdefault(m.size, []).append(m)
-    there = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims and m.size in by_size}
-    if not there:
+    there = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims}
+    here = {m.uid: m for m in watched}
+    if not any(Quirk.SIZE_IS_ESTIMATE in provider(session.provider).quirks for session in (source, target)):
+        sizes = {m.size for m in here.values()} & {m.size for m in there.values()}
+        there = {u: m for u, m in there.items() if m.size in sizes}
+        here = {u: m for u, m in here.items() if m.size in sizes}
+    if not here or not there:
         return []
-    sizes = {m.size for m in there.values()}
-    here = {m.uid: m for m in watched if m.size in sizes}
     ours = {(d, instant(here[u].internal_date)) for u, d in fetch_digests(source, sorted(here))}
     return [u for u, d in fetch_digests(target, sorted(there)) if (d, instant(there[u].internal_date)) in ours]

@@ -84,6 +84,22 @@ def test_a_late_copy_is_removed_though_the_first_sweep_comes_late(rig: Make) -> 
     assert one.is_exact()
 
 
+@pytest.mark.parametrize("source", ["dovecot", "exchange"])
+def test_a_late_copy_is_removed_whether_or_not_the_source_knows_its_sizes(rig: Make, source: str) -> None:
+    one = rig(source=source)
+    one.fill(12)
+    one.destination.manners.append_service = 0.2
+    one.destination.manners.stall_when_alone = 40.0
+    one.disk.die_at = (8, "after")
+    assert one.copy().ended == "killed"
+    one.disk.die_at = None
+    one.world.pass_time(1.0)
+    assert one.copy().ended == "complete"
+    one.world.pass_time(70.0)
+    assert one.destination.happened["late execution"] and one.copy().ended == "complete"
+    assert one.is_exact()
+
+
 @pytest.mark.parametrize("fault", [BodyFault.MISSING, BodyFault.NIL, BodyFault.HEADER_ONLY])
 def test_a_body_that_is_given_at_the_second_asking_is_adopted_not_doubled(rig: Make, fault: BodyFault) -> None:
     one = rig()
