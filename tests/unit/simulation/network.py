@@ -43,10 +43,11 @@ class _Session(SimulatedSession):
         wait = manners.service + (manners.append_service if command.verb == "APPEND" else 0.0)
         if self.writer.abandoned and manners.stall_when_alone and not self.writer.stalled:
             self.writer.stalled = True
-            self.sim.world.loop.call_soon(self.sim.happened.update, ["late execution"])
             wait += manners.stall_when_alone
         if wait:
             await asyncio.sleep(wait * (0.5 + self.sim.world.rng.random()))
+        if self.writer.stalled and command.verb == "APPEND":
+            self.sim.happened["late execution"] += 1
         self.sim.world.note(self.sim.host, self.number, command.verb, len(command.line), [len(x) for x in command.literals])
         before = [f for f in self.sim.faults if f.times]
         times = [f.times for f in before]
