@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.causes import Cause, Side
-from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
+from engine.causes import Cause, Side, at_destination
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_headers, fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected, Session
@@ -350,19 +350,28 @@ def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims
     accounted = records.accounted()
     watched = {uid for i in records.intents for uid in i.uids if uid in accounted and uid not in records.set_aside}
     stay = 0
-    if watched and _all_claimed_are_there(sessions.target, records):
-        sessions.source.examine(row.source)
-        messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
-        extra = recover.surplus(sessions.source, sessions.target, row.target, messages,
-                                min(i.target_uidnext for i in records.intents), claims)
-        sessions.target.unselect()
-        if extra and "UIDPLUS" in sessions.target.capabilities:
-            sessions.target.uid_expunge(row.target, extra)
-        else:
-            stay = len(extra)
+    try:
+        if watched and _all_claimed_are_there(sessions.target, records):
+            stay = _remove_surplus(sessions, records, watched, claims)
+    except Refused as error:
+        if error.cause not in (Cause.X_FOLDER, at_destination(Cause.X_FOLDER)):
+            raise  # a folder that is gone, on either side, has nothing to be swept
     if old:
         records.write(close=old)
     return stay
+
+
+def _remove_surplus(sessions: Sessions, records: FolderRecords, watched: set[int], claims: Claims) -> int:
+    """How many stay."""
+    row = records.row
+    sessions.source.examine(row.source)
+    messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
+    extra = recover.surplus(sessions.source, sessions.target, row.target, messages, min(i.target_uidnext for i in records.intents), claims)
+    sessions.target.unselect()
+    if not extra or "UIDPLUS" not in sessions.target.capabilities:
+        return len(extra)
+    sessions.target.uid_expunge(row.target, extra)
+    return 0
 
 
 def _all_claimed_are_there(target: Session, records: FolderRecords) -> bool:

@@ -407,6 +407,8 @@ class Story:
         try:
             report = world.run_process(process, kill_at=kill_at)
             attempt = Attempt(report.outcome.value, report)
+            if report.outcome is not CopyOutcome.PAUSED:  # what was asked for is the caller's to remember until the next run
+                self.source.back_off_until = self.destination.back_off_until = -1.0
         except Killed:
             attempt = Attempt("killed")
         except LeaseLost:

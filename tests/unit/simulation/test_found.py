@@ -135,3 +135,25 @@ def test_one_message_that_is_never_given_does_not_stop_an_adoption(rig: Make, fa
     reports = [one.copy().report for _ in range(3)]
     assert reports[-1] is not None and reports[-1].outcome in (CopyOutcome.COMPLETE, CopyOutcome.PARTIAL)
     assert one.is_exact()
+
+
+@pytest.mark.parametrize("side", ["source", "destination", "both"])
+def test_a_folder_that_is_gone_while_it_is_watched_ends_no_later_copy(rig: Make, side: str) -> None:
+    watched = 0
+    for step in range(120, 400, 20):
+        one = rig()
+        one.source.add_folder("Projects")
+        one.fill(12, "Projects")
+        one.destination.manners.append_service = 0.2
+        assert one.copy(kill_at=step).ended in ("killed", "complete")
+        assert one.copy().ended == "complete"
+        watched += any(intents for row, _, _, intents in one.world.run_process(one._read_ledger) if row.source == "Projects")
+        if side != "destination":
+            del one.source.account().folders["Projects"]
+        if side != "source":
+            del one.destination.account().folders["Projects"]
+        one.copy()
+        assert one.copy().ended == "complete", step
+        one.world.pass_time(200.0)
+        assert one.copy().ended == "complete", step
+    assert watched
