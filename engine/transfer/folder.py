@@ -95,12 +95,11 @@ class FolderMove:
             self.row = records.row
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
-        if self.retry_set_aside:
-            self._try_set_aside_again(records)
+        again = self.retry_set_aside and self._try_set_aside_again(records)
         try:
             if not self._look_up_intents(records):
                 return False
-            if not records.row.target_uidvalidity:
+            if again or not records.row.target_uidvalidity:
                 self._adopt(records, selected, status)
         except (ConnectionBroken, ProtocolError) as error:
             self.breaks.count(self.plan.source.name, error.uids)
@@ -176,12 +175,14 @@ class FolderMove:
                           if row.target == self.plan.target and row.target_uidvalidity == status.uidvalidity
                           for run in self.store.runs(row.id))
 
-    def _try_set_aside_again(self, records: FolderRecords) -> None:
-        """What was set aside is unaccounted again, but for messages that the destination did accept once (they would be doubled)."""
+    def _try_set_aside_again(self, records: FolderRecords) -> bool:
+        """What was set aside is unaccounted again, but for messages that the destination did accept once (they would be doubled). Whether
+        there was any: it is compared with what is there before it is moved, because some were set aside for not being comparable."""
         in_runs = Accounted(records.runs, ())
         again = [uid for uid in records.set_aside if uid not in in_runs]
         if again:
             records.write(clear_set_aside=again, row=replace(records.row, source_uidnext=0, complete=False))
+        return bool(again)
 
     def _look_up_intents(self, records: FolderRecords) -> bool:
         """What a dead worker had in flight: once the destination has settled, what is found there becomes runs. The intents stay,

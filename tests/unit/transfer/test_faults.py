@@ -1,21 +1,14 @@
 """Given servers that refuse, throttle, lie, cut or are late, when a mailbox is moved, then nothing is lost, doubled or silent."""
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from engine.causes import Cause
-from engine.endpoint import Account
-from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, CopyReport
+from engine.report import CopyOutcome
 from engine.transfer import pairs, writing
 from engine.transfer.copier import copy_mailbox
-from engine.transfer.recover import Clock
 from tests.support.provider_simulator import (
     LOOPBACK,
     PROFILES,
@@ -23,61 +16,9 @@ from tests.support.provider_simulator import (
     AppendRefusal,
     BodyFault,
     Fault,
-    Profile,
-    ProviderSimulator,
     message,
-    with_capabilities,
 )
-
-# Settling takes seconds by design; here it takes tenths.
-TEN_TIMES = Clock(monotonic=lambda: time.monotonic() * 10, sleep=lambda seconds: time.sleep(seconds / 10))
-
-
-@dataclass
-class Bench:
-    source: ProviderSimulator
-    destination: ProviderSimulator
-    ledger: SqliteLedger
-
-    def fill(self, count: int) -> None:
-        self.source.account()["INBOX"].put(*(message(str(n), f"body {n} ") for n in range(count)))
-
-    def copy(self, source: Account | None = None) -> CopyReport:
-        return copy_mailbox(source or self.source.login_for(), self.destination.login_for(), ledger=self.ledger,
-                            source_route=LOOPBACK, destination_route=LOOPBACK, clock=TEN_TIMES)
-
-    def contents(self, server: ProviderSimulator) -> Counter[bytes]:
-        return Counter(m.content for m in server.account()["INBOX"].messages)
-
-    def is_exact(self) -> bool:
-        return self.contents(self.source) == self.contents(self.destination)
-
-
-def offering(capabilities: str) -> Profile:
-    """A plain server with exactly these capabilities."""
-    plain = PROFILES["plain"]
-    return with_capabilities(plain, *capabilities.split(), without=tuple(plain.after.split()))
-
-
-MakeBench = Callable[..., Bench]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[MakeBench]:
-    opened: list[Bench] = []
-
-    def make(source: str | Profile = "dovecot", destination: str | Profile = "dovecot") -> Bench:
-        one = Bench(ProviderSimulator(source), ProviderSimulator(destination), SqliteLedger(tmp_path / f"{len(opened)}", "pair"))
-        one.source.__enter__()
-        one.destination.__enter__()
-        opened.append(one)
-        return one
-
-    yield make
-    for one in opened:
-        one.ledger.close()
-        one.source.__exit__(None, None, None)
-        one.destination.__exit__(None, None, None)
+from tests.unit.transfer.moving import TEN_TIMES, MakeBench, offering
 
 
 @pytest.fixture(autouse=True)

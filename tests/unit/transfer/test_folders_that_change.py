@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.causes import Cause
+from engine.ledger_file import SqliteLedger
 from engine.report import CopyOutcome
 from engine.transfer import pairs
 from tests.support.provider_simulator import AppendRefusal, BodyFault, message
-from tests.unit.transfer.test_faults import Bench, MakeBench, bench, offering  # noqa: F401  # the fixture
+from tests.unit.transfer.moving import Bench, MakeBench, offering
 
 UNASKED = b"NO [TOOBIG] Non-synchronizing literal size exceeds 4K"
 
@@ -21,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def moved(bench: MakeBench) -> Iterator[Bench]:  # noqa: F811
+def moved(bench: MakeBench) -> Iterator[Bench]:
     one = bench()
     one.fill(40)
     assert one.copy().outcome is CopyOutcome.COMPLETE
@@ -59,7 +60,7 @@ def test_a_destination_folder_that_was_made_again_gets_what_it_lacks(moved: Benc
     assert (moved.contents(moved.destination) - moved.contents(moved.source)).total() == 1  # the new folder's own
 
 
-def test_a_destination_folder_that_is_deleted_under_our_hands_is_filled_again(bench: MakeBench) -> None:  # noqa: F811
+def test_a_destination_folder_that_is_deleted_under_our_hands_is_filled_again(bench: MakeBench) -> None:
     one = bench(destination=offering("IMAP4rev1 UIDPLUS LITERAL+"))
     one.source.add_folder("Work").put(*(message(str(n), f"work {n} ") for n in range(60)))
     one.destination.append_refusals.append(AppendRefusal(b"NO [TRYCREATE] Mailbox does not exist", contains=b"work 30 ", times=1))
@@ -84,7 +85,7 @@ def test_a_destination_folder_that_is_deleted_under_our_hands_is_filled_again(be
     assert there == sorted(m.content for m in one.source.account()["Work"].messages)
 
 
-def test_a_server_that_hangs_up_over_unasked_literals_is_asked(bench: MakeBench) -> None:  # noqa: F811
+def test_a_server_that_hangs_up_over_unasked_literals_is_asked(bench: MakeBench) -> None:
     """Cyrus with `literalminus` offers LITERAL+ all the same."""
     one = bench(destination=offering("IMAP4rev1 UIDPLUS LITERAL+"))
     one.fill(5)
@@ -100,7 +101,6 @@ def test_a_server_that_hangs_up_over_unasked_literals_is_asked(bench: MakeBench)
 def test_a_body_that_is_not_given_while_comparing_is_not_moved_twice(moved: Bench, tmp_path: Path, fault: BodyFault,
                                                                      times: int | None) -> None:
     """The ledger is lost; what the source does not show now may be at the destination all the same."""
-    from engine.ledger_file import SqliteLedger
     moved.ledger.close()
     moved.ledger = SqliteLedger(tmp_path / "another", "pair")
     bad = moved.source.account()["INBOX"].messages[7]
@@ -111,7 +111,7 @@ def test_a_body_that_is_not_given_while_comparing_is_not_moved_twice(moved: Benc
     assert [a.uid for a in report.set_aside] == ([] if times else [bad.uid])
 
 
-def test_a_destination_that_fills_up_stops_the_move_and_goes_on_later(bench: MakeBench) -> None:  # noqa: F811
+def test_a_destination_that_fills_up_stops_the_move_and_goes_on_later(bench: MakeBench) -> None:
     one = bench(destination=offering("IMAP4rev1 UIDPLUS"))
     one.fill(20)
     full = AppendRefusal(b"NO Over quota", contains=b"body 11 ")
@@ -121,3 +121,16 @@ def test_a_destination_that_fills_up_stops_the_move_and_goes_on_later(bench: Mak
     one.destination.append_refusals.remove(full)
     assert one.copy().outcome is CopyOutcome.COMPLETE
     assert one.is_exact()
+
+
+def test_what_could_not_be_compared_is_compared_before_it_is_tried_again(moved: Bench, tmp_path: Path) -> None:
+    """It was set aside because the source did not show it, and it is at the destination since before."""
+    moved.ledger.close()
+    moved.ledger = SqliteLedger(tmp_path / "another", "pair")
+    bad = moved.source.account()["INBOX"].messages[7]
+    bad.fault, bad.fault_times = BodyFault.NIL, None
+    assert [a.uid for a in moved.copy().set_aside] == [bad.uid]
+    bad.fault = None
+    report = moved.copy(retry_set_aside=True)
+    assert (report.outcome, report.totals()["moved"]) == (CopyOutcome.COMPLETE, 0)
+    assert moved.is_exact()

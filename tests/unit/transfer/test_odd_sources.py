@@ -5,22 +5,19 @@ be taken for a message.
 """
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.causes import Cause
-from engine.ledger_file import SqliteLedger
+from engine.endpoint import Account
 from engine.report import CopyOutcome, CopyReport
 from engine.transfer import pairs, reading
-from engine.transfer.copier import copy_mailbox
-from engine.transfer.recover import Clock
 from tests.support.provider_simulator import (
-    LOOPBACK,
     PROFILES,
     Action,
     BodyFault,
@@ -28,68 +25,47 @@ from tests.support.provider_simulator import (
     Folder,
     Form,
     Message,
-    Profile,
-    ProviderSimulator,
     message,
 )
 from tests.support.simulator_oddities import ODDITIES, each, instead_of, short_by
+from tests.unit.transfer.moving import Bench, benches
 
-TEN_TIMES = Clock(monotonic=lambda: time.monotonic() * 10, sleep=lambda seconds: time.sleep(seconds / 10))
 PLAIN = PROFILES["plain"]
 DOVECOT = PROFILES["dovecot"]
 
 
-@dataclass
-class Bench:
-    source: ProviderSimulator
-    destination: ProviderSimulator
-    ledger: SqliteLedger
+class OddBench(Bench):
+    """Holds after each move what always holds."""
 
     @property
     def inbox(self) -> Folder:
         return self.source.account()["INBOX"]
 
-    def fill(self, count: int) -> list[Message]:
+    def put(self, count: int) -> list[Message]:
         return self.inbox.put(*(message(str(n), f"body {n} ") for n in range(count)))
 
-    def copy(self) -> CopyReport:
-        """Moves, and holds what always holds: nothing changed at the source, nothing searched, nothing arrived that was not sent."""
-        report = copy_mailbox(self.source.login_for(), self.destination.login_for(), ledger=self.ledger, source_route=LOOPBACK,
-                              destination_route=LOOPBACK, clock=TEN_TIMES)
+    def copy(self, source: Account | None = None, **options: Any) -> CopyReport:
+        """Nothing changed at the source, nothing searched, nothing arrived that was not sent."""
+        report = super().copy(source, **options)
         assert not self.source.source_changes()
         assert not [verb for verb in self.source.counts() if "SEARCH" in verb]
         assert not self.arrived() - Counter(m.content for m in self.inbox.messages)
         return report
 
     def arrived(self) -> Counter[bytes]:
-        return Counter(m.content for m in self.destination.account()["INBOX"].messages)
-
-    def is_exact(self) -> bool:
-        return self.arrived() == Counter(m.content for m in self.inbox.messages)
+        return self.contents(self.destination)
 
     def bodies_asked(self) -> list[bytes]:
         return [c.line for c in list(self.source.commands) if "FETCH" in c.verb and b"BODY.PEEK[" in c.line]
 
 
-MakeBench = Callable[..., Bench]
+MakeBench = Callable[..., OddBench]
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[MakeBench]:
-    opened: list[Bench] = []
-
-    def make(source: str | Profile = "dovecot", destination: str | Profile = "dovecot") -> Bench:
-        one = Bench(ProviderSimulator(source), ProviderSimulator(destination), SqliteLedger(tmp_path / f"{len(opened)}", "pair"))
-        one.source.__enter__()
-        one.destination.__enter__()
-        opened.append(one)
-        return one
-
-    yield make
-    for one in opened:
-        one.ledger.close()
-        one.source.__exit__(None, None, None)
-        one.destination.__exit__(None, None, None)
+    with benches(OddBench, tmp_path) as make:
+        yield make
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +80,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("oddity", sorted(ODDITIES))
 def test_an_answer_in_an_odd_form_is_the_same_mailbox(bench: MakeBench, oddity: str) -> None:
     one = bench()
-    one.fill(30)
+    one.put(30)
     one.inbox.put(b"Subject: one line without an end", b'Subject: "quoted" \\ and slashes', flags=("\\Seen", "$Label1"))
     one.source.oddity = ODDITIES[oddity]
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
@@ -131,7 +107,7 @@ def test_a_server_with_a_habit_gives_the_same_mailbox(bench: MakeBench, change: 
     monkeypatch.setattr(reading, "RANGE_MESSAGES", per_list)
     monkeypatch.setattr(reading, "FIRST_RANGE", 3)
     one = bench(replace(DOVECOT, **change))  # type: ignore[arg-type]
-    one.fill(65)
+    one.put(65)
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True), why
     sent = [m.content for m in one.inbox.messages]
     assert [m.content for m in one.destination.account()["INBOX"].messages] == sent
@@ -146,7 +122,7 @@ def test_the_last_uid_that_can_be(bench: MakeBench) -> None:
 
 def test_mail_above_the_uidnext_that_was_told_is_found(bench: MakeBench) -> None:
     one = bench()
-    one.fill(10)
+    one.put(10)
     one.inbox.uidnext = 4
     assert (one.copy().totals()["moved"], one.is_exact()) == (10, True)
 
@@ -160,14 +136,14 @@ NOT_GIVEN = [BodyFault.MISSING, BodyFault.REFUSED, BodyFault.NIL, BodyFault.EMPT
 @pytest.mark.parametrize("cure", [Form.ALONE, Form.PIECES, Form.APART])
 def test_a_body_is_asked_for_in_another_form(bench: MakeBench, fault: BodyFault, cure: Form) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault, bad.cure = fault, cure
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
 
 
 def test_a_body_that_uid_fetch_passes_over_is_asked_for_by_number(bench: MakeBench) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault, bad.cure = BodyFault.MISSING, Form.NUMBER
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
     assert any(b" FETCH 8 (UID BODY.PEEK[])" in line and b"UID FETCH" not in line for line in one.bodies_asked())
@@ -176,7 +152,7 @@ def test_a_body_that_uid_fetch_passes_over_is_asked_for_by_number(bench: MakeBen
 @pytest.mark.parametrize("fault", NOT_GIVEN)
 def test_a_body_that_comes_in_no_form_is_tried_three_times_and_named(bench: MakeBench, fault: BodyFault) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault, bad.words = fault, "NO [SERVERBUG] 邮件已损坏".encode("gbk")
     report = one.copy()
     assert report.outcome is CopyOutcome.PARTIAL
@@ -232,7 +208,7 @@ def test_a_server_whose_sizes_all_lie_is_not_asked_for_everything_twice(bench: M
 
 def test_sizes_that_are_known_to_be_guesses_are_not_asked_about(bench: MakeBench) -> None:
     one = bench("exchange")
-    one.fill(65)
+    one.put(65)
     assert (one.copy().outcome, one.is_exact(), len(one.bodies_asked())) == (CopyOutcome.COMPLETE, True, 1)
 
 
@@ -250,7 +226,7 @@ def test_a_body_that_is_cut_by_the_server_comes_whole_at_the_second_asking(bench
 def test_a_message_of_zero_octets(bench: MakeBench, takes_empty: bool, fault: BodyFault | None) -> None:
     """It is what the source has: moved, or set aside with the destination's words."""
     one = bench(destination=replace(DOVECOT, takes_empty=takes_empty))
-    one.fill(3)
+    one.put(3)
     one.inbox.put(b"", fault=fault)
     report = one.copy()
     assert len(one.bodies_asked()) == 1
@@ -269,7 +245,7 @@ BREAKS = [BodyFault.CUT, BodyFault.BOMB, BodyFault.BYE, BodyFault.ENDLESS]
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_connection_that_one_message_breaks_is_opened_again(bench: MakeBench, fault: BodyFault) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault, bad.fault_times = fault, 1
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
     assert one.source.connections == 2
@@ -278,7 +254,7 @@ def test_a_connection_that_one_message_breaks_is_opened_again(bench: MakeBench, 
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_message_that_breaks_the_connection_in_every_form_is_named(bench: MakeBench, fault: BodyFault) -> None:
     one = bench()
-    first, second = one.fill(20)[7:9]
+    first, second = one.put(20)[7:9]
     first.fault = second.fault = fault
     report = one.copy()
     assert (report.outcome, [a.uid for a in report.set_aside]) == (CopyOutcome.PARTIAL, [8, 9])
@@ -290,7 +266,7 @@ def test_a_message_that_breaks_the_connection_in_every_form_is_named(bench: Make
 @pytest.mark.parametrize("cure", [Form.ALONE, Form.PIECES])
 def test_a_message_that_broke_the_connection_is_asked_for_in_another_form(bench: MakeBench, fault: BodyFault, cure: Form) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault, bad.cure = fault, cure
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
     assert one.source.connections == (2 if cure is Form.ALONE else 3)
@@ -300,7 +276,7 @@ def test_a_message_that_broke_the_connection_is_asked_for_in_another_form(bench:
 def test_a_literal_that_is_shorter_than_announced_is_not_the_message(bench: MakeBench, octets: int) -> None:
     """What follows is taken for the message's octets, and the server's next words are not what must follow: it is read in pieces."""
     one = bench()
-    one.fill(100)
+    one.put(100)
     one.source.oddity = each(short_by(octets, b"body 7 "))
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
 
@@ -312,7 +288,7 @@ def test_a_literal_that_is_shorter_than_announced_is_not_the_message(bench: Make
     b"* 8 FETCH (UID 8 BODY[] {3000000000}\r\n)\r\n"])
 def test_garbage_instead_of_a_message_is_that_messages_fault(bench: MakeBench, text: bytes) -> None:
     one = bench()
-    one.fill(20)
+    one.put(20)
     one.source.oddity = each(instead_of(b"body 7 ", text))
     report = one.copy()
     assert [a.uid for a in report.set_aside] == [8]
@@ -325,7 +301,7 @@ def test_garbage_instead_of_a_message_is_that_messages_fault(bench: MakeBench, t
 def test_a_message_that_no_list_may_name_is_named_itself(bench: MakeBench) -> None:
     """Dovecot refuses a whole FETCH for the size of one damaged message."""
     one = bench()
-    bad = one.fill(40)[17]
+    bad = one.put(40)[17]
     bad.unlisted = b"NO [SERVERBUG] Internal error occurred"
     bad.fault = BodyFault.REFUSED
     report = one.copy()
@@ -335,20 +311,20 @@ def test_a_message_that_no_list_may_name_is_named_itself(bench: MakeBench) -> No
 
 def test_a_message_whose_size_cannot_be_told_is_moved(bench: MakeBench) -> None:
     one = bench()
-    one.fill(40)[17].unlisted = b"NO [SERVERBUG] Internal error occurred"
+    one.put(40)[17].unlisted = b"NO [SERVERBUG] Internal error occurred"
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
 
 
 def test_a_server_that_refuses_every_list_is_a_failure_and_not_an_empty_folder(bench: MakeBench) -> None:
     one = bench()
-    one.fill(40)
+    one.put(40)
     one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=b"BAD FETCH is not implemented", times=None))
     assert one.copy().outcome is not CopyOutcome.COMPLETE
 
 
 def test_a_message_deleted_meanwhile_is_gone_and_not_set_aside(bench: MakeBench) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
     bad.fault = BodyFault.MISSING
 
     def delete(responses: list[bytes]) -> list[bytes]:
@@ -363,7 +339,7 @@ def test_a_message_deleted_meanwhile_is_gone_and_not_set_aside(bench: MakeBench)
 
 def test_a_message_that_is_counted_and_no_longer_given_is_not_taken_for_deleted(bench: MakeBench) -> None:
     one = bench()
-    bad = one.fill(20)[7]
+    bad = one.put(20)[7]
 
     def hide(responses: list[bytes]) -> list[bytes]:
         bad.hidden = True
@@ -377,7 +353,7 @@ def test_a_message_that_is_counted_and_no_longer_given_is_not_taken_for_deleted(
 
 def test_a_goodbye_in_the_middle_of_a_batch_costs_a_connection(bench: MakeBench) -> None:
     one = bench()
-    one.fill(20)
+    one.put(20)
     one.source.faults.append(Fault("UID FETCH", Action.CUT_ANSWER, contains=b"BODY.PEEK", at=1500))
     assert (one.copy().outcome, one.is_exact()) == (CopyOutcome.COMPLETE, True)
     assert one.source.connections == 2
@@ -388,7 +364,7 @@ def test_a_goodbye_in_the_middle_of_a_batch_costs_a_connection(bench: MakeBench)
 
 def test_a_thousand_bad_messages_of_ten_thousand(bench: MakeBench) -> None:
     one = bench()
-    messages = one.fill(10_000)
+    messages = one.put(10_000)
     bad = messages[3::10]
     for number, m in enumerate(bad):
         m.fault = NOT_GIVEN[number % len(NOT_GIVEN)]
@@ -406,7 +382,7 @@ def test_a_thousand_bad_messages_of_ten_thousand(bench: MakeBench) -> None:
 
 def test_many_messages_that_break_the_connection(bench: MakeBench) -> None:
     one = bench()
-    bad = one.fill(100)[1::10]
+    bad = one.put(100)[1::10]
     for m in bad:
         m.fault = BodyFault.CUT
     report = one.copy()
@@ -416,7 +392,7 @@ def test_many_messages_that_break_the_connection(bench: MakeBench) -> None:
 
 def test_neighbours_that_break_the_connection_do_not_stop_a_mailbox(bench: MakeBench) -> None:
     one = bench()
-    bad = one.fill(20)[5:11]
+    bad = one.put(20)[5:11]
     for m in bad:
         m.fault = BodyFault.BYE
     assert [a.uid for a in one.copy().set_aside] == [m.uid for m in bad]
