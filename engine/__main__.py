@@ -10,7 +10,7 @@ import sys
 
 gc.set_threshold(100_000)
 
-from engine.cli import main  # noqa: E402
+from engine.cli import main  # noqa: E402  # after the line above: what is imported is what it is about
 
 if __name__ == "__main__":
     status = main()

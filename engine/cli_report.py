@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from engine.causes import Side, Words
 from engine.cli import FAILED, NOT_ALL, OK, Usage, account_of, ledger_path
@@ -176,17 +176,17 @@ def _agreed() -> bool:
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-def print_undo(report: UndoReport, file: object = None) -> None:
+def print_undo(report: UndoReport, file: TextIO | None = None) -> None:
     from engine.printing import print_cause
 
     out = file or sys.stdout
     done = "would be removed" if report.dry_run else "removed"
     for folder in report.folders:
         print(f"{folder.source} -> {folder.target}: {folder.removed} {done}, {folder.absent} not there any more, {folder.left} left "
-              f"of {folder.messages}{_remarks(folder)}", file=out)  # type: ignore[arg-type]
+              f"of {folder.messages}{_remarks(folder)}", file=out)
     totals = report.totals()
     print(f"pass {report.pass_id}: {totals['removed']} {done}, {totals['absent']} not there any more, {totals['left']} left; "
-          f"{totals['bytes']} octets", file=out)  # type: ignore[arg-type]
+          f"{totals['bytes']} octets", file=out)
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

