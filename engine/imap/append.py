@@ -31,7 +31,9 @@ _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
 _DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
 _BLOCKED = 0.0005             # seconds: a wait that was longer ended when the server spoke, not when we came to listen
-_STORING_NEWEST = 0.2         # share of the newest in what the server is thought to take to store a message
+_TURN_NEWEST = 0.2            # share of the newest in what a lane's turn is thought to take
+_TURN_SHORTER = 0.95          # … and what is left of that when a turn was over before we came to listen
+_TURN_MOST = 1.0              # seconds that it is thought to take at first, at most
 
 
 class AppendMethod(StrEnum):
@@ -124,7 +126,7 @@ class Appender:
         self._turn = 0
         self._last: _Command | None = None
         self._last_on: dict[Channel, _Command] = {}
-        self._storing = 0.0  # seconds
+        self._turn_seconds = min(session.rtt, _TURN_MOST)  # of a round trip, and of storing a message
         self._last_uid: int | None = None
         self._pending: list[Pending] = []
         self._buffer: list[bytes | memoryview] = []
@@ -277,19 +279,22 @@ class Appender:
         return command
 
     def _learn(self, command: _Command, waited: float) -> None:
-        """How long the server takes to store a message: what lies between a lane's last octets and its next `+`, beyond the round trip."""
+        """How long a lane's turn takes: from its last octets, or its announcement, to its next `+`. A `+` that was there before we came
+        to listen says only that we came too late: then the lanes' turns are moved closer, until they are waited for again."""
+        if waited <= _BLOCKED:
+            self._turn_seconds *= _TURN_SHORTER
+            return
         before = self._last_on.get(command.channel)
-        if before is not None and waited > _BLOCKED:
-            took = time.monotonic() - max(before.ended_at, command.begun_at) - self._session.rtt
-            self._storing += _STORING_NEWEST * (min(max(took, 0.0), 1.0) - self._storing)
+        took = time.monotonic() - max(before.ended_at if before else 0.0, command.begun_at)
+        self._turn_seconds += _TURN_NEWEST * (took - self._turn_seconds)
 
     def _keep_apart(self, command: _Command) -> None:
         """Waits until the message before this one, on another lane, was surely taken first."""
         before = self._last
         if before is None or before.channel is command.channel:
             return
-        apart = (self._session.rtt + self._storing) / len(self._lanes)  # as far as the lanes' turns lie apart by themselves
-        wait = before.ended_at + min(apart, 1.0) - time.monotonic()
+        apart = self._turn_seconds / len(self._lanes)  # as far as the lanes' turns lie apart by themselves
+        wait = before.ended_at + apart - time.monotonic()
         if wait > 0:
             time.sleep(wait)
 
