@@ -64,9 +64,11 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(NO_VENV)
 	@touch $@
 
+# Our own modules are compiled as pip compiles the others: a rerun that finds nothing new is mostly a start.
 $(VENV)/.runtime: requirements.txt | $(VENV)/.made
 	@echo "正在安装依赖（只需一次）… Installing what is needed (once) …"
 	@$(PIP) install --quiet --require-hashes -r requirements.txt
+	@$(PY) -m compileall -q config.py engine portal relay worker.py
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.causes import Cause, Side, at_destination
-from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
+from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_headers, fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected, Session
@@ -29,6 +29,7 @@ from engine.transfer.target import TargetFolder
 from engine.transfer.writing import UNASKED_LITERAL, FolderLost, Writer
 from engine.wire import encoder
 
+GONE = "the folder that was filled is not there any more"
 BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
 
 
@@ -279,14 +280,11 @@ class FolderMove:
         named, never passed over. (A destination that estimates sizes cannot be asked for them.)"""
         if not proof:
             return
-        target, name = self.sessions.target, self.plan.target
+        target = self.sessions.target
         points.reached("before what was appended is read back")
-        examine = target.channel.send(b"EXAMINE " + encoder.mailbox(name))
-        target.now_examined(name)
-        unlike = list(proof.unlike(fetch_metadata(target, *proof.span)))
-        tagged = target.channel.answered(examine)
-        if tagged is None or tagged.status != b"OK" or (len(unlike) == len(proof) and all(u.there is None for u in unlike)):
-            raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail="the folder that was filled is not there any more")
+        unlike = self._read_back(proof)
+        if len(unlike) == len(proof) and all(u.there is None for u in unlike):
+            raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
         altered = self._altered_headers(proof)
         target.unselect()
         exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
@@ -299,6 +297,25 @@ class FolderMove:
         if aside or changed:
             records.write(row=replace(records.row, moved=records.row.moved - len(aside)),
                           set_aside=list(aside.values()), repairs=changed)
+
+    def _read_back(self, proof: Proof) -> list[Difference]:
+        """EXAMINE and FETCH in one round trip: where the first is refused, what it said counts, not the second's "no mailbox selected"."""
+        channel, name = self.sessions.target.channel, self.plan.target
+        examine = channel.send(b"EXAMINE " + encoder.mailbox(name))
+        self.sessions.target.now_examined(name)
+        refused: EngineError | None = None
+        unlike: list[Difference] = []
+        try:
+            unlike = list(proof.unlike(fetch_metadata(self.sessions.target, *proof.span)))
+        except (MessageRefused, Refused) as error:
+            refused = error
+        tagged = channel.answered(examine)
+        if tagged is None or tagged.status != b"OK":
+            why = channel.refusal(tagged, "select") if tagged is not None else None
+            raise why if isinstance(why, Throttled) else FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
+        if refused is not None:
+            raise refused
+        return unlike
 
     def _altered_headers(self, proof: Proof) -> list[tuple[int, int]]:
         """One header with raw 8-bit octets is read back; where it came back changed, all of them are."""

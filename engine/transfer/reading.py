@@ -38,6 +38,7 @@ BATCH_BYTES = 1 << 20            # … and their size together
 WINDOW_COMMANDS = 16             # FETCHes in flight
 WINDOW_BYTES = 8 << 20           # … and their bodies: a round trip of 150 ms at 50 MiB/s
 STREAM_OVER = 2 << 20            # a larger message travels chunk by chunk
+STREAM_CHUNK = 256 * 1024
 STREAM_BUFFER = 1 << 20          # octets of it between the two threads
 QUEUE_BYTES = 6 << 20            # read and not yet appended
 TOGETHER_BYTES = 256 * 1024      # handed over as one, at most …
@@ -432,7 +433,7 @@ class Reader:
         self.queue.put(Ready(item, _outgoing(item.meta, body.length, iter(stream)), stream), ITEM_BYTES)
         last = b""
         try:
-            for chunk in body.chunks():
+            for chunk in body.chunks(STREAM_CHUNK):
                 if last:
                     stream.put(last, len(last))
                 last = chunk

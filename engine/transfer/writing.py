@@ -31,7 +31,8 @@ from engine.transfer.repair import ladder
 WINDOW_BATCHES = 3            # batches appended and not yet answered
 WINDOW_BATCHES_AFAR = 8       # … where an answer takes FAR_SECONDS or longer
 FAR_SECONDS = 0.01
-WINDOW_BYTES = 6 << 20        # … and their octets
+WINDOW_BYTES = 6 << 20        # … and their octets that are held, to be sent again
+WINDOW_STREAMED = 32 << 20    # … and all their octets: of large messages, which are not held, too
 BATCH_BYTES = 1 << 20         # octets of one batch; a larger message goes alone
 BATCH_MESSAGES = 128
 RESOLVE_MESSAGES = 400        # without UIDPLUS: destination UIDs are read back after so many
@@ -55,6 +56,7 @@ class _Sent:
     intent: int
     at: float
     octets: int
+    held: int
 
 
 @dataclass
@@ -94,7 +96,7 @@ class Writer:
         self._prove = prove
         self._window = WINDOW_BATCHES_AFAR if target.rtt > FAR_SECONDS else WINDOW_BATCHES
         self._sent: deque[_Sent] = deque()
-        self._sent_octets = 0
+        self._sent_octets = self._held_octets = 0
         self._unresolved: list[tuple[Listed, Outgoing, str]] = []  # no UIDPLUS: listed, as sent, digest; their intents stay open
         self._unresolved_intents: list[int] = []
         self._again: list[Ready] = []  # the message that is sent once more by itself
@@ -153,9 +155,9 @@ class Writer:
 
     def _send(self, batch: list[Ready]) -> None:
         octets = sum(r.outgoing.size for r in batch)
+        held = 0 if batch[0].stream else octets
         self._gate.before(len(batch), octets)
-        window = self._gate.window
-        while self._sent and (len(self._sent) >= window(self._window) or self._sent_octets + octets > window(WINDOW_BYTES)):
+        while self._sent and not self._fits(octets, held):
             self._finish_oldest()
         if len(self._unresolved) >= RESOLVE_MESSAGES:
             self.drain()
@@ -166,11 +168,18 @@ class Writer:
         points.reached("before a batch is sent")
         pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
         points.reached("after a batch was sent")
-        self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets))
+        self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets, held))
         self._sent_octets += octets
+        self._held_octets += held
         if pending.unread and batch[0].stream:  # its reader pours into a stream that nobody takes: it must not wait for the window
             while self._sent:
                 self._finish_oldest()
+
+    def _fits(self, octets: int, held: int) -> bool:
+        """Whether so much more may be unanswered."""
+        window = self._gate.window
+        return (len(self._sent) < window(self._window) and self._held_octets + held <= window(WINDOW_BYTES)
+                and self._sent_octets + octets <= window(WINDOW_STREAMED))
 
     def _finish_oldest(self) -> None:
         sent = self._sent[0]
@@ -179,6 +188,7 @@ class Writer:
         self._next.append_seconds = max(self._next.append_seconds, time.monotonic() - sent.at)
         self._sent.popleft()
         self._sent_octets -= sent.octets
+        self._held_octets -= sent.held
         self._gate.done(len(sent.batch))
         refused = any(r.error is not None for r in results)
         if refused and len(sent.batch) > 1:

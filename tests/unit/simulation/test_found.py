@@ -71,6 +71,15 @@ def test_a_refusal_with_a_wait_is_kept_where_uids_have_to_be_read_back(rig: Make
     assert not one.destination.sent_in_back_off
 
 
+def test_a_wait_that_refuses_the_opening_of_what_is_read_back_is_obeyed(rig: Make) -> None:
+    one = rig()
+    one.fill(5)
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=b"NO " + WAIT))
+    assert one.copy().ended == "complete"
+    assert one.is_exact()
+    assert not one.destination.sent_in_back_off
+
+
 STEPS = range(96, 264, 8)
 
 
