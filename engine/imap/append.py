@@ -132,6 +132,11 @@ class Appender:
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
 
+    @property
+    def in_order(self) -> bool:
+        """Whether what is sent is surely stored in that order: over one connection."""
+        return len(self._lanes) == 1
+
     def outstanding(self) -> int:
         """Octets of messages sent and not answered."""
         return sum(pending.octets for pending in self._pending)

@@ -33,6 +33,7 @@ __all__ = ["FolderStatus", "Quota", "RemoteFolder", "Selected", "Session", "Surv
 FAREWELL = 5.0           # seconds for LOGOUT
 _CONDSTORE = b" (CONDSTORE)"
 _STATUS_AT_ONCE = 100  # STATUS commands sent before their answers are read
+_FOLDERS_AT_ONCE = 30  # new folders, each of three commands
 _DEFAULT_TIMEOUTS = Timeouts()
 
 
@@ -320,6 +321,33 @@ class Session:
     def now_examined(self, name: str | None) -> None:
         """For look.py, which sends its own EXAMINEs: this is the folder that the last of them left open."""
         self._selected, self._written_to = name, False
+
+    def make(self, names: Sequence[str]) -> dict[str, FolderStatus]:
+        """CREATE, SUBSCRIBE and STATUS of folders at a destination, in few round trips. The counts of those that were made; why another was
+        not, `create` tells. (Made before anything is appended: a server that stores mail is slow to make folders.)"""
+        assert self.side is Side.DESTINATION, "nothing is ever made at a source"
+        made: dict[str, FolderStatus] = {}
+        for at in range(0, len(names), _FOLDERS_AT_ONCE):
+            made.update(self._make_together(names[at : at + _FOLDERS_AT_ONCE]))
+        return made
+
+    def _make_together(self, names: Sequence[str]) -> Iterator[tuple[str, FolderStatus]]:
+        commands: list[bytes] = []
+        asked: list[str] = []
+        for name in names:
+            with contextlib.suppress(Refused):  # a name that has no form on the wire
+                wire = self._mailbox(name)
+                commands += (b"CREATE " + wire, b"SUBSCRIBE " + wire, b"STATUS %s %s" % (wire, self._status_items()))
+                asked.append(name)
+        self.channel.must_be_free()
+        tags = iter(self.channel.send_together(commands))
+        for name in asked:
+            created = self.channel.finish(next(tags)).tagged
+            self.channel.finish(next(tags))  # a convenience for mail programs; a server without subscriptions may refuse
+            answer = self.channel.finish(next(tags))
+            counts = self._status_in(answer, name) if created.status == answer.tagged.status == b"OK" else None
+            if counts is not None:
+                yield name, counts
 
     def create(self, name: str) -> None:
         """Success too when the folder is there already, whatever words the server has for it."""

@@ -17,7 +17,7 @@ from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan, ignores_case, plan_folders
 from engine.folders.roles import FolderRole
-from engine.imap.session import FolderStatus, Survey
+from engine.imap.session import FolderStatus, Session, Survey
 from engine.ledger import FolderRow, LedgerStore, SetAsideRow
 from engine.pacing.key import PaceKey
 from engine.pacing.pace import Pace
@@ -172,7 +172,7 @@ class _MailboxMove:
         """Which folders, where to, how many messages; unchanged folders are done with here, without being read."""
         source, target = sessions.source, sessions.target
         self.rows = {row.source: row for row in self.store.folders()}
-        if not any(row.complete for row in self.rows.values()):
+        if not self.helpers and not any(row.complete for row in self.rows.values()):
             self._open_helpers(sessions)  # there is work for them: they log in while we plan
         here, there = self._survey(sessions)
         if self.rows:
@@ -197,7 +197,18 @@ class _MailboxMove:
                 if not self.deltas[plan.source.name].changed:
                     continue
             by_target.setdefault(plan.target, _Job(plan.target, [])).plans.append(plan)
+        self._make_folders(target, [plan for job in by_target.values() for plan in job.plans])
+        for job in by_target.values():
+            job.plans = [replace(plan, exists=plan.exists or plan.target in self.existing) for plan in job.plans]
         self.jobs = deque(sorted(by_target.values(), key=self._turn))
+
+    def _make_folders(self, target: Session, plans: list[FolderPlan]) -> None:
+        """All at once, while the destination has nothing else to do. What it refuses is asked for again when its turn comes, under
+        another name if need be (target.py)."""
+        wanted = list(dict.fromkeys(plan.target for plan in plans if not plan.exists))
+        if wanted:
+            points.reached("before folders are made")
+            self.existing = self.existing | target.make(wanted)
 
     def _survey(self, sessions: Sessions) -> tuple[Survey, Survey]:
         """Both sides at once."""

@@ -119,7 +119,8 @@ class FolderMove:
         than the source now shows below its old end. None: stopped before the destination had settled for that."""
         plan = self.plan
         row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
-        records = FolderRecords(self.store, self.store.put_folder(row), self.pass_id)
+        row = row if row.id and row == self.row else self.store.put_folder(row)
+        records = FolderRecords(self.store, row, self.pass_id)
         known = records.row
         if (known.source_uidvalidity not in (0, selected.uidvalidity) or known.target_uidvalidity not in (0, status.uidvalidity)
                 or self._was_made_again(records, selected, status) or self._shows_older_mail(known, selected)):
@@ -127,8 +128,9 @@ class FolderMove:
                 self.row = records.row
                 return None
             self._start_anew(records, status)
-        records.write(row=replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
-                                  total=max(records.row.total, selected.messages)))
+        # Stored with the first intent, or at the end: what nothing was done for yet needs no durable word.
+        records.row = replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
+                              total=max(records.row.total, selected.messages))
         return records
 
     def _was_made_again(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
@@ -216,7 +218,9 @@ class FolderMove:
         """Runs for what is at the destination already. `target_uidvalidity` is stored last: then adoption is done."""
         if selected.messages and (status.messages or self.anew):
             Adoption(self._careful(), self.sessions.target, self.plan.target, records, self.claims).run()
-        records.write(row=replace(records.row, target_uidvalidity=status.uidvalidity))
+            records.write(row=replace(records.row, target_uidvalidity=status.uidvalidity))
+        else:
+            records.row = replace(records.row, target_uidvalidity=status.uidvalidity)
 
     def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome) -> None:
         by_uid = {item.meta.uid: item for item in found}

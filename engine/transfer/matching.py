@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +35,17 @@ def pair_equal(source: Mapping[int, Hashable], target: Mapping[int, Hashable]) -
         if candidates:
             pairs.append(Pair(uid, candidates.pop()))
     return pairs
+
+
+def pair_unique(source: Mapping[int, Hashable], target: Mapping[int, Hashable]) -> list[Pair]:
+    """Pairs UIDs whose key nobody else has, on either side: where several have it, it does not tell whose copy is whose."""
+    often_here, often_there = Counter(source.values()), Counter(target.values())
+    alone = {key: uid for uid, key in target.items() if often_there[key] == 1}
+    return [Pair(uid, alone[key]) for uid, key in sorted(source.items(), key=_first) if often_here[key] == 1 and key in alone]
+
+
+def _first(pair: tuple[int, Hashable]) -> int:
+    return pair[0]
 
 
 class Claims:

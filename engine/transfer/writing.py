@@ -12,16 +12,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
 from engine.imap.append import Appended, Appender, Outgoing, Pending
-from engine.imap.fetch import fetch_digests, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
 from engine.redact import redact
 from engine.transfer import points
-from engine.transfer.matching import Claims, instant, pair_equal
+from engine.transfer.matching import Claims, Pair, instant, pair_equal, pair_unique
 from engine.transfer.proof import PROVE_MESSAGES, Proof
 from engine.transfer.queues import ByteQueue
 from engine.transfer.reading import Gone, Item, Ready, Unreadable
@@ -75,6 +76,9 @@ class _Outcome:
         return not (self.arrived or self.set_aside or self.repairs or self.closed or self.vanished)
 
 
+_Unresolved = tuple[Listed, Outgoing, str]  # as listed, as sent, digest
+
+
 class Writer:
     """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. `prove` is called when
     PROVE_MESSAGES were appended, to read them back; `lanes` are further connections for servers that must be asked for each literal;
@@ -97,8 +101,10 @@ class Writer:
         self._window = WINDOW_BATCHES_AFAR if target.rtt > FAR_SECONDS else WINDOW_BATCHES
         self._sent: deque[_Sent] = deque()
         self._sent_octets = self._held_octets = 0
-        self._unresolved: list[tuple[Listed, Outgoing, str]] = []  # no UIDPLUS: listed, as sent, digest; their intents stay open
+        self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
         self._unresolved_intents: list[int] = []
+        self._slips = 0
+        self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
         self._again: list[Ready] = []  # the message that is sent once more by itself
         self._next = _Outcome()
         self.proof = Proof()
@@ -107,7 +113,7 @@ class Writer:
     @property
     def slips(self) -> int:
         """Messages that the destination stored before one that stands before them at the source."""
-        return self._appender.slips
+        return self._appender.slips + self._slips
 
     def take(self, queue: ByteQueue[Item]) -> bool:
         """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return."""
@@ -197,7 +203,7 @@ class Writer:
         for ready, result in zip(sent.batch, results, strict=True):
             outgoing = ready.outgoing
             if result.error is not None:
-                self._again = [ready]
+                self._again, self._in_order = [ready], False
                 result, outgoing = self._after_refusal(ready, result.error, was_batch=len(sent.batch) > 1,
                                                        spent=ready.stream is not None and not sent.pending.unread)
                 self._again = []
@@ -287,18 +293,9 @@ class Writer:
         there = [m for m in fetch_metadata(self._target, self._floor, None) if m.uid not in self._claims]
         self._target.unselect()
         waiting, self._unresolved = self._unresolved, []
-        if [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
-            found = {item.meta.uid: m.uid for (item, _, _), m in zip(waiting, there, strict=True)}
-        else:
-            self._target.examine(self._records.row.target)
-            digests = dict(fetch_digests(self._target, [m.uid for m in there]))
-            self._target.unselect()
-            pairs = pair_equal({item.meta.uid: digest for item, _, digest in waiting}, digests)
-            found = {p.source_uid: p.target_uid for p in pairs}
-            taken = set(found.values())  # what the server altered is ours all the same: it lies in our window and has the date we gave
-            pairs = pair_equal({item.meta.uid: instant(item.meta.internal_date) for item, _, _ in waiting if item.meta.uid not in found},
-                               {m.uid: instant(m.internal_date) for m in there if m.uid not in taken})
-            found |= {p.source_uid: p.target_uid for p in pairs}
+        found = self._paired(waiting, there)
+        places = [found[item.meta.uid] for item, _, _ in waiting if item.meta.uid in found]
+        self._slips += sum(place < before for before, place in pairwise(places))
         for item, outgoing, _ in waiting:
             if item.meta.uid in found:
                 self._arrived(item, outgoing, found[item.meta.uid])
@@ -307,6 +304,25 @@ class Writer:
                     Cause.INCOMPLETE, side=Side.DESTINATION, detail="accepted by the destination and not there when read back")))
         self._next.closed += self._unresolved_intents
         self._unresolved_intents = []
+        self._in_order = True
+
+    def _paired(self, waiting: Sequence[_Unresolved], there: Sequence[Metadata]) -> dict[int, int]:
+        """Destination UID by source UID. What was stored in the order in which it was sent pairs by its place; else by size and date where
+        only one message has them, and by every octet where several do."""
+        if self._in_order and self._appender.in_order and [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
+            return {item.meta.uid: m.uid for (item, _, _), m in zip(waiting, there, strict=True)}
+        found = _by_uid(pair_unique({item.meta.uid: (outgoing.size, instant(outgoing.internal_date)) for item, outgoing, _ in waiting},
+                                    {m.uid: (m.size, instant(m.internal_date)) for m in there}))
+        taken = set(found.values())
+        if alike := [m.uid for m in there if m.uid not in taken]:
+            self._target.examine(self._records.row.target)
+            digests = dict(fetch_digests(self._target, alike))
+            self._target.unselect()
+            found |= _by_uid(pair_equal({item.meta.uid: digest for item, _, digest in waiting if item.meta.uid not in found}, digests))
+        taken = set(found.values())  # what the server altered is ours all the same: it lies in our window and has the date we gave
+        return found | _by_uid(pair_equal(
+            {item.meta.uid: instant(item.meta.internal_date) for item, _, _ in waiting if item.meta.uid not in found},
+            {m.uid: instant(m.internal_date) for m in there if m.uid not in taken}))
 
     def _write(self, intents: Sequence[Intent]) -> Written:
         """One durable write: the outcomes so far, and these intents."""
@@ -317,6 +333,10 @@ class Writer:
             clear_set_aside=[a.listed.meta.uid for a in done.arrived if a.listed.meta.uid in self._records.set_aside])
         self._told()
         return written
+
+
+def _by_uid(pairs: Iterable[Pair]) -> dict[int, int]:
+    return {pair.source_uid: pair.target_uid for pair in pairs}
 
 
 class _Hashing:

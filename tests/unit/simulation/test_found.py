@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.report import CopyOutcome
-from tests.support.provider_simulator import Action, BodyFault, Fault
+from tests.support.provider_simulator import Action, AppendRefusal, BodyFault, Fault
 from tests.unit.simulation.rig import Rig
 
 Make = Callable[..., Rig]
@@ -78,6 +78,18 @@ def test_a_wait_that_refuses_the_opening_of_what_is_read_back_is_obeyed(rig: Mak
     assert one.copy().ended == "complete"
     assert one.is_exact()
     assert not one.destination.sent_in_back_off
+
+
+def test_what_is_sent_again_is_not_taken_for_a_message_of_the_same_size(rig: Make) -> None:
+    one = rig(destination="IMAP4rev1")
+    mails = one.fill(8)
+    mails[2].flags = ("$label",)
+    one.destination.append_refusals.append(AppendRefusal(b"NO APPEND failed: Unknown flag: $label", keyword="$label"))
+    assert one.copy().ended == "complete"
+    mails[5].flags = ("\\Flagged",)
+    assert one.copy().ended == "complete"
+    flagged = [m.content for m in one.destination.account()["INBOX"].messages if "\\Flagged" in m.flags]
+    assert flagged == [mails[5].content]
 
 
 STEPS = range(96, 264, 8)

@@ -8,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.ledger import Outcome, Run
-from engine.transfer.matching import Claims, Pair, instant, pair_equal
+from engine.transfer.matching import Claims, Pair, instant, pair_equal, pair_unique
 
 
 def test_twins_stay_as_many_as_they_were() -> None:
     assert pair_equal({1: "a", 2: "a", 3: "a"}, {10: "a", 11: "a"}) == [Pair(1, 10), Pair(2, 11)]
+
+
+def test_what_several_have_tells_of_none_of_them() -> None:
+    assert pair_unique({1: "a", 2: "b", 3: "c", 4: "c"}, {11: "b", 12: "a", 13: "c"}) == [Pair(1, 12), Pair(2, 11)]
+    assert pair_unique({1: "a"}, {11: "a", 12: "a"}) == []
 
 
 def test_different_content_is_never_paired() -> None:
