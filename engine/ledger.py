@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.causes import Cause
 
@@ -34,8 +34,7 @@ class Repair(StrEnum):
     LINE_ENDS = "line_ends"    # bare CR and LF became CRLF
 
 
-@dataclass(frozen=True)
-class PassRow:
+class PassRow(NamedTuple):
     """One run of the mover over a mailbox. What it appended bears its id, so that exactly that can be undone. Unix times; `ended_at`
     None: under way, or killed."""
 
@@ -97,8 +96,7 @@ class Run:
         return replace(self, source_last=after.source_last, count=self.count + after.count)
 
 
-@dataclass(frozen=True)
-class Intent:
+class Intent(NamedTuple):
     """A batch about to be appended: its source UIDs, the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time.
 
     An intent found at a start (its worker died) is kept after its messages were looked up, as a watch: a dead client's APPEND may
@@ -111,8 +109,7 @@ class Intent:
     id: int = 0
 
 
-@dataclass(frozen=True)
-class SetAsideRow:
+class SetAsideRow(NamedTuple):
     """A message that was not moved, and why."""
 
     uid: int
@@ -122,8 +119,7 @@ class SetAsideRow:
     internal_date: str = ""
 
 
-@dataclass(frozen=True)
-class RepairRow:
+class RepairRow(NamedTuple):
     """A message that was moved changed, and in which words the destination had refused it unchanged."""
 
     uid: int
@@ -131,8 +127,7 @@ class RepairRow:
     words: str
 
 
-@dataclass(frozen=True)
-class FlagChunk:
+class FlagChunk(NamedTuple):
     """The source's flags as they were last carried over, of the messages from `first_uid` to `last_uid`; coded by
     engine/transfer/flags.py. A later chunk (higher id) overrides an earlier one for the same UID."""
 
@@ -142,8 +137,7 @@ class FlagChunk:
     id: int = 0
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What one durable transaction changes in one folder."""
 
     folder: FolderRow                            # its new counters; written whole

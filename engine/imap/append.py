@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused
@@ -43,8 +44,7 @@ class AppendMethod(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """`internal_date` as it stood on the source's wire, "" to let the destination set its own. `size` is the exact count of octets that
     `content` gives."""
 
@@ -55,8 +55,7 @@ class Outgoing:
     content: bytes | Iterable[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """`target_uid` None without error: stored, and the server does not tell where (no UIDPLUS). `target_uidvalidity` goes with it."""
 
     uid: int
@@ -65,8 +64,7 @@ class Appended:
     target_uidvalidity: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(NamedTuple):
     """What stands before a message's literal, up to the count of its announcement. Not `ordinary`: the server is asked before the literal
     is sent, whatever it offers, because it may refuse flags or date and then read the literal as commands (encoder.ordinary)."""
 

@@ -10,8 +10,8 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import EngineError, MessageRefused, Throttled
@@ -30,8 +30,7 @@ _LINE = re.compile(
 Flags = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FlagChange:
+class FlagChange(NamedTuple):
     """Flags to add to and to remove from these UIDs of a destination's folder; the others stay as they are."""
 
     uids: tuple[int, ...]

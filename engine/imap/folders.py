@@ -6,7 +6,7 @@ Must not: drop a folder it cannot decode; raise anything but ProtocolError.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from engine.errors import ProtocolError
 from engine.imap.channel import Answer, Untagged
@@ -15,8 +15,7 @@ from engine.wire.decoder import StatusText, Value, decode, number, pairs
 from engine.wire.encoder import wire_name
 
 
-@dataclass(frozen=True)
-class RemoteFolder:
+class RemoteFolder(NamedTuple):
     """`name` is the wire name (modified UTF-7; raw octets of a server that does not encode stand as U+0080 to U+00FF). `attributes` are
     lower case with their backslash. `separator` None: the server has no hierarchy here."""
 
@@ -30,8 +29,7 @@ class RemoteFolder:
         return self.attributes.isdisjoint((r"\noselect", r"\nonexistent"))
 
 
-@dataclass(frozen=True)
-class FolderStatus:
+class FolderStatus(NamedTuple):
     """`size` in octets where the server tells it (STATUS=SIZE, RFC 8438). `uidnext` 0: not told (NetEase). `highestmodseq` 0: not told, or
     the server keeps none for this folder (CONDSTORE, RFC 7162 §3.1.7)."""
 
@@ -42,8 +40,7 @@ class FolderStatus:
     highestmodseq: int = 0
 
 
-@dataclass(frozen=True)
-class Selected:
+class Selected(NamedTuple):
     """`permanent_flags` None: not known. An EXAMINE's empty list says only that the folder is open read-only (RFC 3501 §7.1).
     `highestmodseq` 0: not told, or NOMODSEQ (RFC 7162 §3.1.2.2)."""
 
@@ -55,8 +52,7 @@ class Selected:
     highestmodseq: int = 0
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What a mailbox looks like from outside: `prefix` that every personal folder bears (wire name), hierarchy `separator`, `folders` in
     the server's order, `statuses` by wire name of those that can be selected and whose STATUS was not refused."""
 
@@ -66,8 +62,7 @@ class Survey:
     statuses: dict[str, FolderStatus]
 
 
-@dataclass(frozen=True)
-class Quota:
+class Quota(NamedTuple):
     """Octets."""
 
     used: int
@@ -103,7 +98,7 @@ def merged(responses: Iterable[Untagged]) -> list[RemoteFolder]:
             continue
         before = found.get(one.name)
         if before is not None:
-            one = replace(before, attributes=before.attributes | one.attributes, separator=before.separator or one.separator)
+            one = before._replace(attributes=before.attributes | one.attributes, separator=before.separator or one.separator)
         found[one.name] = one
     return list(found.values())
 

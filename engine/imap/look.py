@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.errors import EngineError, MessageRefused, Refused
 from engine.imap import folders
@@ -25,8 +26,7 @@ FOLDERS_AHEAD = 16
 OnFlags = Callable[[str, int, Flags], None]
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """A folder (wire name). `flags_below` > 1: the flags of UIDs below it are wanted; with `modseq` (HIGHESTMODSEQ of the last look)
     only of those that changed since, where the server counts changes."""
 
@@ -35,8 +35,7 @@ class Ask:
     flags_below: int = 0
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """One folder. `selected` None: it could not be opened, and `refused` says why (Throttled: the server asks to wait); both: it is open
     and its flags were refused. UIDVALIDITY 0 in `selected`: the server did not tell it; another than is known: flags told are of other
     messages. `flags_seen` counts the calls of `on_flags`. `vanished_known`: every message below `flags_below` was told, so those that

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.wire import encoder
 from engine.wire.decoder import Value, decode, number, pairs
@@ -22,8 +22,7 @@ _LINE = re.compile(
     rb'\* (\d{1,10}) FETCH \((?:UID (\d{1,10})|RFC822\.SIZE (\d{1,20})|FLAGS \(([^()"]*)\)|INTERNALDATE "([^"\\]*)"| )+\)\Z', re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     r"""`size` is RFC822.SIZE in octets, a hint (Exchange guesses); 0 when not told. `flags` without \Recent. `internal_date` as on
     the wire, "" when not told."""
 

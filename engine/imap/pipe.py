@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import IO
+from typing import IO, NamedTuple
 
 from engine.errors import EngineError, MessageRefused, ProtocolError
 from engine.imap import metadata
@@ -84,8 +84,7 @@ class _Flight:
     found: dict[int, Metadata] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """A list that ended: `found` within what was asked, in the server's order, each UID once. `error`: refused, after these."""
 
     first: int
@@ -95,8 +94,7 @@ class Listing:
     error: EngineError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A FETCH of bodies that ended. `unanswered` UIDs: nothing came for them, `error` says why if the server did. `gone`: it does not list
     them any more. `messages`, `octets`, `seconds`: what was asked for, and the time since."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -284,7 +283,7 @@ class Session:
             raise self.channel.misbehaved("EXAMINE was answered with something unreadable")
         self._selected = name
         if not selected.uidvalidity:
-            selected = replace(selected, uidvalidity=self.status(name).uidvalidity)
+            selected = selected._replace(uidvalidity=self.status(name).uidvalidity)
         return selected
 
     @contextlib.contextmanager

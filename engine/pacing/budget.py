@@ -7,8 +7,8 @@ engine 5.1.)
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 DAY, HOUR = 86_400.0, 3_600.0
 BUCKETS = 24
@@ -25,8 +25,7 @@ class Unit(StrEnum):
 Spent = tuple[tuple[int, int], ...]  # (number of the bucket since the epoch, amount), oldest first
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """`amount` per `seconds`."""
 
     unit: Unit

@@ -5,7 +5,7 @@ account or an address of ours, so both are in the key.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.endpoint import Account, Route
 from engine.net.preface import account_hash
@@ -14,8 +14,7 @@ from engine.providers.detect import by_host
 DIRECT = "direct"
 
 
-@dataclass(frozen=True)
-class PaceKey:
+class PaceKey(NamedTuple):
     """`provider` is its key, or the host of a server that is nobody's; `account` 32 hex digits; `egress` "direct" or the relay's host."""
 
     provider: str

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.causes import Cause
 from engine.pacing.budget import Budget, Spent
@@ -27,8 +27,7 @@ LONGEST_HOLD = 86_400.0       # seconds; a server that states more is asked agai
 LEASE_SECONDS = 45.0          # a connection that gave no sign for so long is not counted
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """Per second; 0: not known."""
 
     octets: float = 0.0
@@ -44,7 +43,7 @@ class PaceState:
     no_opening: float = 0.0
     cause: Cause = Cause.THROTTLED
     share: float = 1.0
-    rates: Rates = Rates()
+    rates: Rates = field(default_factory=Rates)
     changed_at: float = 0.0  # `share`
     eased_at: float = 0.0
     spent: Mapping[str, Spent] = field(default_factory=dict)

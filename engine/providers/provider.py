@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine.causes import Cause, Who, Words
 from engine.endpoint import Security
@@ -54,8 +55,7 @@ class Quirk(StrEnum):
     TRAILING_BLANK_DROPS = "trailing_blank_drops"      # a folder name with a trailing blank drops the connection
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     host: str  # may hold {domain}: the mail domain of the account
     port: int = 993
     security: Security = Security.TLS
@@ -65,8 +65,7 @@ class Host:
         return self.host.replace("{domain}", domain)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One action of one person on one screen. `checked` is the date (YYYY-MM-DD or YYYY-MM) when the menu words were last seen."""
 
     id: str
@@ -86,8 +85,7 @@ class Step:
         return Words(self.zh, self.en)
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What we hold ourselves to. `connections` per mailbox; rates in octets per day; None: the provider states nothing."""
 
     connections: int = 2
@@ -102,8 +100,7 @@ class Limits:
     wrong_logins_per_hour: int = 2
 
 
-@dataclass(frozen=True)
-class Mend:
+class Mend(NamedTuple):
     """What mends a cause at this provider: the step, and if needed other words or another person than usual."""
 
     step: str | None
@@ -111,8 +108,7 @@ class Mend:
     who: Who | None
 
 
-@dataclass(frozen=True)
-class MxPattern:
+class MxPattern(NamedTuple):
     pattern: re.Pattern[str]
     fallback: bool = False  # looked at only when no provider's ordinary pattern matches
 
@@ -143,7 +139,7 @@ class Provider:
     occasional: tuple[Step, ...] = ()
     mends: Mapping[Cause, Mend] = field(default_factory=dict)
     id_before_select: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     folder_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     quirks: frozenset[str] = frozenset()

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Side = Literal["here", "there"]
 Key = Literal["size", "header", "date"]
@@ -26,8 +25,7 @@ CREATE TABLE there (uid INTEGER PRIMARY KEY, size INTEGER, date, flags TEXT, dig
 _INDEXES = "CREATE INDEX there_size ON there (size); CREATE INDEX there_date ON there (date);"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A source message and the destination message that is its copy; `altered` by the destination's server when it stored it."""
 
     uid: int

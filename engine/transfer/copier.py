@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
@@ -27,15 +28,16 @@ from engine.providers.catalogue import provider
 from engine.redact import redact
 from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
 from engine.transfer import points
-from engine.transfer.delta import FolderDelta, carry_over, look_for_changes
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims
 from engine.transfer.pairs import BREAKS_IN_A_ROW, Link, Pairs, Stopped, close, compress_where_it_pays
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.tally import Tally
-from engine.transfer.undo import finish_undone
 from engine.transfer.writing import FolderLost
+
+if TYPE_CHECKING:
+    from engine.transfer.delta import FolderDelta
 
 FOLDER_LOST_TRIES = 2   # times that one destination folder may be deleted under our hands
 DAY_SECONDS = 86_400.0
@@ -176,6 +178,8 @@ class _MailboxMove:
             self._open_helpers(sessions)  # there is work for them: they log in while we plan
         here, there = self._survey(sessions)
         if self.rows:
+            from engine.transfer.undo import finish_undone  # of no use in a first copy
+
             self.rows = {row.source: row for row in finish_undone(target, self.store)}
         self.before = dict(self.rows)
         self.plans = plan_folders(
@@ -184,7 +188,7 @@ class _MailboxMove:
             case_insensitive=ignores_case(target.provider), kept={row.source: row.target for row in self.rows.values() if row.target})
         self.counted, self.existing = here.statuses, there.statuses
         wanted = [p for p in self.plans if p.rule is None]
-        self.deltas = look_for_changes(source, [row for p in wanted if (row := self._may_be_unchanged(p))], self.store)
+        self.deltas = self._look_for_changes(source, [row for p in wanted if (row := self._may_be_unchanged(p))])
         self.tally = Tally(self.sink, sum(s.messages for s in self.counted.values()),
                            sum(s.size or 0 for s in self.counted.values()), len(self.plans))
         for plan in self.plans:
@@ -201,6 +205,13 @@ class _MailboxMove:
         for job in by_target.values():
             job.plans = [replace(plan, exists=plan.exists or plan.target in self.existing) for plan in job.plans]
         self.jobs = deque(sorted(by_target.values(), key=self._turn))
+
+    def _look_for_changes(self, source: Session, rows: list[FolderRow]) -> dict[str, FolderDelta]:
+        if not rows:
+            return {}
+        from engine.transfer.delta import look_for_changes  # of no use in a first copy
+
+        return look_for_changes(source, rows, self.store)
 
     def _make_folders(self, target: Session, plans: list[FolderPlan]) -> None:
         """All at once, while the destination has nothing else to do. What it refuses is asked for again when its turn comes, under
@@ -398,6 +409,8 @@ class _MailboxMove:
         delta = self.deltas.get(row.source)
         if delta is None or not delta.changed:
             return row
+        from engine.transfer.delta import carry_over  # loaded already: there is a delta
+
         points.reached("before changed flags are looked up")
         row = carry_over(delta, sessions.target, self.store, row)
         delta.changed = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.ledger import FlagChunk
 
@@ -145,8 +145,7 @@ def _merged(group: Sequence[FlagChunk], first: int, last: int) -> Iterator[tuple
     yield from ((uid, found[uid]) for uid in sorted(found) if first <= uid <= last)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What happened to one message's flags at the source since they were carried over: `now`, and how they differ from before."""
 
     uid: int

@@ -8,8 +8,8 @@ import hashlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.imap.fetch import Metadata
 from engine.transfer.flags import Flags
@@ -18,8 +18,7 @@ from engine.transfer.matching import instant
 PROVE_MESSAGES = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """How a message at the destination is unlike what was sent. `there` None: it is not there at all."""
 
     source_uid: int

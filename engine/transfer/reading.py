@@ -15,6 +15,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.causes import Cause
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Throttled
@@ -48,8 +49,7 @@ LIES_BELIEVED = 20               # messages of another length than announced tha
 PARTS_AT_MOST = 64               # messages that wait to be read in parts before the rest goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A message on its way. With a `stream`, its content can be taken only once, while it is being read."""
 
     listed: Listed
@@ -57,14 +57,12 @@ class Ready:
     stream: ByteQueue[bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     listed: Listed
     error: EngineError
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(NamedTuple):
     """Deleted or moved at the source since it was listed."""
 
     listed: Listed

@@ -10,8 +10,9 @@ import time
 from array import array
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
+from typing import NamedTuple
 
 from engine.imap.fetch import Metadata
 from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow, Written
@@ -19,8 +20,7 @@ from engine.transfer import points
 from engine.transfer.flags import Flags, StoredFlags, pack, pack_all
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A source message, and the UID that stands before it in the source's own listing (0: not known, or the first)."""
 
     meta: Metadata
@@ -37,8 +37,7 @@ def listed(messages: Iterable[Metadata], previous: int = 0) -> list[Listed]:
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A message that is at the destination now, with its UID there."""
 
     listed: Listed
@@ -107,7 +106,7 @@ class FolderRecords:
         if close:
             closed = set(close)
             self.intents = [i for i in self.intents if i.id not in closed]
-        self.intents += [replace(i, id=n) for i, n in zip(open_, written.intents, strict=True)]
+        self.intents += [i._replace(id=n) for i, n in zip(open_, written.intents, strict=True)]
         return written
 
     def write_flags(self, row: FolderRow, messages: Iterable[tuple[int, Flags]], *, all_of_them: bool = False) -> None:

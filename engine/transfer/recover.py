@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
@@ -61,8 +62,7 @@ def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_appe
     return True
 
 
-@dataclass(frozen=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived."""
 
     pairs: list[Pair]

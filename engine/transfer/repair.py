@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from engine.errors import EngineError
 from engine.imap.append import Outgoing
@@ -27,14 +26,14 @@ def ladder(message: Outgoing, refusal: EngineError) -> Iterator[tuple[Repair, Ou
     words = f"{refusal.server_text} {refusal.detail}"
     plain = tuple(flag for flag in message.flags if flag.startswith("\\") and encoder.ordinary((flag,), ""))
     if plain != message.flags and (_ABOUT_FLAGS.search(words) or not encoder.ordinary(message.flags, "")):
-        message = replace(message, flags=plain)
+        message = message._replace(flags=plain)
         yield Repair.KEYWORDS, message
     if message.internal_date and (_ABOUT_DATE.search(words) or not encoder.ordinary((), message.internal_date)):
-        message = replace(message, internal_date=own_date(message.content) if isinstance(message.content, bytes) else "")
+        message = message._replace(internal_date=own_date(message.content) if isinstance(message.content, bytes) else "")
         yield Repair.DATE, message
     if isinstance(message.content, bytes) and _BARE.search(message.content):
         content = _BARE.sub(b"\r\n", message.content)
-        yield Repair.LINE_ENDS, replace(message, content=content, size=len(content))
+        yield Repair.LINE_ENDS, message._replace(content=content, size=len(content))
 
 
 def own_date(content: bytes) -> str:

@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from engine.causes import Cause, Side
@@ -168,7 +168,7 @@ class Writer:
         if len(self._unresolved) >= RESOLVE_MESSAGES:
             self.drain()
         if not self._uidplus:
-            batch = [replace(r, outgoing=_hashed(r.outgoing)) for r in batch]
+            batch = [r._replace(outgoing=_hashed(r.outgoing)) for r in batch]
         intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, self._floor)
         [intent_id] = self._write((intent,)).intents
         points.reached("before a batch is sent")
@@ -357,12 +357,12 @@ class _Hashing:
 
 
 def _hashed(outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, content=_Hashing(outgoing.content))
+    return outgoing._replace(content=_Hashing(outgoing.content))
 
 
 def _unhashed(outgoing: Outgoing) -> Outgoing:
     content = outgoing.content
-    return replace(outgoing, content=content.content) if isinstance(content, _Hashing) else outgoing
+    return outgoing._replace(content=content.content) if isinstance(content, _Hashing) else outgoing
 
 
 def _digest_of(outgoing: Outgoing) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from engine.causes import Cause
 from engine.errors import ProtocolError
@@ -106,8 +105,7 @@ def _decode_text(text: bytes, stack: list[list[Value]]) -> int:
             position = match.end()
 
 
-@dataclass(frozen=True, slots=True)
-class StatusText:
+class StatusText(NamedTuple):
     """`[CODE arguments] text` of a status response. `code` is upper case, "" when there was none."""
 
     code: bytes

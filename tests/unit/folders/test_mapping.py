@@ -1,8 +1,6 @@
 """Where folders go: own names to the byte where possible, roles merged where the destination has them, renamed reversibly where not."""
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,6 +223,6 @@ def test_whatever_the_names_every_folder_has_its_own_target_and_the_plan_is_stab
         by_target.setdefault(plan.target, []).append(plan.role)
         assert plan.target.isascii() and plan.target.isprintable()
     assert all(len(roles) == 1 or (roles[0] and len(set(roles)) == 1) for roles in by_target.values())
-    made = [replace(folder("x", separator=separator), name=p.target, display=p.target_display) for p in moved]
+    made = [folder("x", separator=separator)._replace(name=p.target, display=p.target_display) for p in moved]
     again = planned(source, [*destination, *made], separator=separator)
     assert {n: p.target for n, p in again.items()} == {n: p.target for n, p in first.items()}

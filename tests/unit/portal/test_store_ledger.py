@@ -73,7 +73,7 @@ def test_flags_come_in_the_order_of_writing_however_many(store: LedgerStore) -> 
     many = [FlagChunk(n, n + 1, bytes([n % 256, 0, 255])) for n in range(1, 200)]
     store.write(Entry(row, flags=many[:100]))
     store.write(Entry(row, flags=many[100:]))
-    assert [replace(chunk, id=0) for chunk in store.flags(row.id)] == many
+    assert [chunk._replace(id=0) for chunk in store.flags(row.id)] == many
     store.write(Entry(row, drop_flags=True, flags=[FlagChunk(1, 9, b"new")]))
     assert [chunk.data for chunk in store.flags(row.id)] == [b"new"]
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,8 +29,8 @@ def test_ordinary_mail_takes_about_an_octet_a_message() -> None:
 
 
 def test_a_later_chunk_overrides_an_earlier_one() -> None:
-    first = replace(pack([(1, ()), (2, ()), (5, ("\\Seen",))]), id=1)
-    later = replace(pack([(2, ("\\Flagged",))]), id=2)
+    first = pack([(1, ()), (2, ()), (5, ("\\Seen",))])._replace(id=1)
+    later = pack([(2, ("\\Flagged",))])._replace(id=2)
     stored = StoredFlags([later, first])
     assert list(stored) == [(1, ()), (2, ("\\Flagged",)), (5, ("\\Seen",))]
     assert list(stored.uids(2, 4)) == [2]
