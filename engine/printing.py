@@ -103,6 +103,8 @@ def print_copy(report: CopyReport) -> None:
     totals = report.totals()
     print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
           f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
+    if report.out_of_order:
+        print(f"{report.out_of_order} stand in another order than at the source: the destination refused them at first, or overtook them")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

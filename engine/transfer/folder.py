@@ -252,9 +252,11 @@ class FolderMove:
             if isinstance(error, EngineError):
                 self._save(writer, error)
             raise
+        finally:
+            if self.recent_since is None:  # else the order is another on purpose
+                self.slips += writer.slips
         if not finished:
             reader.abandon()
-        self.slips += writer.slips
         return finished, reader.seen
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
@@ -103,17 +102,13 @@ class Writer:
         self._sent_octets = self._held_octets = 0
         self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
         self._unresolved_intents: list[int] = []
-        self._slips = 0
+        self.slips = 0         # messages that the destination stored in another order than the source has them
+        self._highest = (0, 0) # source UID and destination UID so far
         self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
         self._again: list[Ready] = []  # the message that is sent once more by itself
         self._next = _Outcome()
         self.proof = Proof()
         self._uidplus = "UIDPLUS" in target.capabilities
-
-    @property
-    def slips(self) -> int:
-        """Messages that the destination stored before one that stands before them at the source."""
-        return self._appender.slips + self._slips
 
     def take(self, queue: ByteQueue[Item]) -> bool:
         """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return."""
@@ -273,6 +268,9 @@ class Writer:
         self._next.octets += outgoing.size
         self._claims.add((target_uid,))
         self._floor = max(self._floor, target_uid + 1)
+        uid, (source, target) = item.meta.uid, self._highest
+        self.slips += (uid < source) != (target_uid < target)
+        self._highest = max(uid, source), max(target_uid, target)
         self.proof.add(item.meta.uid, target_uid, outgoing.size, outgoing.internal_date, outgoing.flags)
         content = _unhashed(outgoing).content
         if isinstance(content, bytes):
@@ -294,8 +292,6 @@ class Writer:
         self._target.unselect()
         waiting, self._unresolved = self._unresolved, []
         found = self._paired(waiting, there)
-        places = [found[item.meta.uid] for item, _, _ in waiting if item.meta.uid in found]
-        self._slips += sum(place < before for before, place in pairwise(places))
         for item, outgoing, _ in waiting:
             if item.meta.uid in found:
                 self._arrived(item, outgoing, found[item.meta.uid])

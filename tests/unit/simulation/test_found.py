@@ -80,6 +80,21 @@ def test_a_wait_that_refuses_the_opening_of_what_is_read_back_is_obeyed(rig: Mak
     assert not one.destination.sent_in_back_off
 
 
+@pytest.mark.parametrize("destination", ["IMAP4rev1 UIDPLUS MULTIAPPEND LITERAL+", "IMAP4rev1 MULTIAPPEND LITERAL+"])
+def test_what_is_stored_out_of_its_order_is_counted(rig: Make, destination: str) -> None:
+    one = rig(destination=destination)
+    one.destination.manners.append_service = 0.2   # so that batches wait behind one another
+    mails = one.fill(12)
+    mails[1].flags = ("$label",)
+    one.destination.append_refusals.append(AppendRefusal(b"NO APPEND failed: Unknown flag: $label", keyword="$label"))
+    report = one.copy().report
+    assert report is not None
+    order = [m.content for m in one.destination.account()["INBOX"].messages]
+    places = [order.index(m.content) for m in mails]
+    late = sum(any(place > other for other in places[at + 1:]) for at, place in enumerate(places))
+    assert report.out_of_order == late > 0
+
+
 def test_what_is_sent_again_is_not_taken_for_a_message_of_the_same_size(rig: Make) -> None:
     one = rig(destination="IMAP4rev1")
     mails = one.fill(8)
