@@ -61,7 +61,7 @@ class CopyReport:
     bytes: int = 0
     seconds: float = 0.0
     pass_id: int = 0                  # of the ledger's pass; what this run appended can be undone by it. 0: none began
-    out_of_order: int = 0             # messages that the destination stored before one that stands before them at the source
+    out_of_order: int = 0             # messages that stand behind one that follows them at the source
 
     def totals(self) -> dict[str, int]:
         keys = ("total", "moved", "already_there", "excluded", "set_aside", "vanished", "repaired", "gone", "flags_updated")

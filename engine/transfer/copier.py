@@ -120,7 +120,7 @@ class _MailboxMove:
     planned: threading.Event = field(default_factory=threading.Event)
     helpers: list[threading.Thread] = field(default_factory=list)
     tally: Tally | None = None
-    slips: int = 0
+    out_of_order: dict[str, int] = field(default_factory=dict)     # messages, by source folder
 
     def run(self) -> CopyReport:
         begun = time.monotonic()
@@ -389,7 +389,7 @@ class _MailboxMove:
                 self._folder_refused(plan, error)
                 return
             finally:
-                self.slips += move.slips
+                self.out_of_order[name] = move.out_of_order
                 if move.row.id:
                     self.rows[name] = move.row
                 if move.anew:
@@ -445,7 +445,7 @@ class _MailboxMove:
             for aside in self.store.set_aside(row.id) if row and row.id else ():
                 report.set_aside.append(_set_aside_report(plan, aside))
         report.set_aside += self.refused
-        report.pass_id, report.out_of_order = self.pass_id, self.slips
+        report.pass_id, report.out_of_order = self.pass_id, sum(self.out_of_order.values())
         before = {row.source: row.bytes_moved for row in self.before.values()}
         report.bytes = sum(max(0, row.bytes_moved - before.get(row.source, 0)) for row in self.rows.values())
         error = self.end.error

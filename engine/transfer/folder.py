@@ -77,7 +77,7 @@ class FolderMove:
     pass_id: int = 0
     recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
-    slips: int = 0                  # messages that the destination stored out of their order
+    out_of_order: int = 0           # messages of this pass that stand behind one that follows them at the source
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
@@ -94,6 +94,8 @@ class FolderMove:
             raise
         finally:
             self.row = records.row
+            if self.recent_since is None:  # else it is another order on purpose
+                self.out_of_order = records.out_of_order()
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
         again = self.retry_set_aside and self._try_set_aside_again(records)
@@ -252,9 +254,6 @@ class FolderMove:
             if isinstance(error, EngineError):
                 self._save(writer, error)
             raise
-        finally:
-            if self.recent_since is None:  # else the order is another on purpose
-                self.slips += writer.slips
         if not finished:
             reader.abandon()
         return finished, reader.seen

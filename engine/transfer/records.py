@@ -75,6 +75,15 @@ class FolderRecords:
     def accounted(self) -> Accounted:
         return Accounted(self.runs, self.set_aside)
 
+    def out_of_order(self) -> int:
+        """How many messages of this pass stand at the destination behind one that follows them at the source."""
+        displaced, lowest = 0, 1 << 33
+        for run in reversed(self.runs):
+            if run.pass_id == self.pass_id and run.outcome is Outcome.MOVED:
+                displaced += run.count if run.target_first > lowest else 0
+                lowest = min(lowest, run.target_first)
+        return displaced
+
     def stored_flags(self) -> StoredFlags:
         return StoredFlags(self._store.flags(self.row.id))
 

@@ -102,8 +102,6 @@ class Writer:
         self._sent_octets = self._held_octets = 0
         self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
         self._unresolved_intents: list[int] = []
-        self.slips = 0         # messages that the destination stored in another order than the source has them
-        self._highest = (0, 0) # source UID and destination UID so far
         self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
         self._again: list[Ready] = []  # the message that is sent once more by itself
         self._next = _Outcome()
@@ -268,9 +266,6 @@ class Writer:
         self._next.octets += outgoing.size
         self._claims.add((target_uid,))
         self._floor = max(self._floor, target_uid + 1)
-        uid, (source, target) = item.meta.uid, self._highest
-        self.slips += (uid < source) != (target_uid < target)
-        self._highest = max(uid, source), max(target_uid, target)
         self.proof.add(item.meta.uid, target_uid, outgoing.size, outgoing.internal_date, outgoing.flags)
         content = _unhashed(outgoing).content
         if isinstance(content, bytes):

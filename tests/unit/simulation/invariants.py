@@ -3,15 +3,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from engine.ledger import Outcome
 from engine.transfer.matching import instant
 from tests.support.simulator_mail import Folder
 from tests.unit.simulation.scenario import Ever, Story
+
 
 def check(story: Story) -> None:
     _source_was_only_read(story)
     _back_offs_were_kept(story)
     _sums_are_equal(story)
     _everything_is_there_once(story)
+    _order_was_kept_or_counted(story)
 
 
 def _source_was_only_read(story: Story) -> None:
@@ -91,6 +94,18 @@ def _everything_is_there_once(story: Story) -> None:
         found = Counter(m.content for m in there[name].messages) if name in there else Counter()
         lost = own - found - story.removed
         assert not lost, f"the destination's own mail is gone from {name}: {next(iter(lost))[:60]!r}"
+
+
+def _order_was_kept_or_counted(story: Story) -> None:
+    """What one run appended to a folder stands there as it stands at the source, unless the run's report counts what does not."""
+    in_order = {a.report.pass_id for a in story.attempts if a.report is not None and not a.report.out_of_order}
+    for row, runs, _, _ in story.disk_rows:
+        highest: dict[int, int] = defaultdict(int)
+        for run in runs:
+            if run.outcome is Outcome.MOVED and run.pass_id in in_order and not story.touched:
+                assert run.target_first > highest[run.pass_id], f"out of order in {row.source}, and not counted: {runs}"
+                highest[run.pass_id] = run.target_first
+                story.happened["order looked at"] += 1
 
 
 def _flags_and_dates(story: Story, folder: Folder, followed: bool, ever: list[Ever], own: Counter[bytes]) -> None:

@@ -20,6 +20,7 @@ from tests.support.simulator_session import Command, SimulatedSession
 from tests.unit.simulation.world import World, _Waiter
 
 SEND_WINDOW = 16 * 1024          # octets on their way to the server
+BETWEEN_THREADS = 0.01           # seconds from when one connection was told to wait until the others' threads know it
 _BACK_OFF = re.compile(rb"(?m)^\S+ (OK|NO|BAD|BYE) [^\r\n]*Suggested Backoff Time: (\d+) milliseconds[^\r\n]*\r\n")
 _COMMAND = re.compile(rb"\S{2,20} ([A-Z]+)[ \r]")
 _KINDS = {b"OK": "notice", b"BYE": "goodbye"}
@@ -77,6 +78,7 @@ class SimulatedServer(ProviderSimulator):
         self.back_off_kind = ""
         self.pairs = 1               # connections that the mover may have here at once
         self.told_to_wait: Transport | None = None
+        self.told_at = -1.0
         self.sent_in_back_off: list[tuple[str, bytes]] = []   # how the wait had been stated, and what was sent all the same
         self.sessions: set[SimulatedSession] = set()
         self.links: list[Link] = []
@@ -305,7 +307,7 @@ class Transport:
         for found in _BACK_OFF.finditer(bytes(self._seen)):
             until = self._world.monotonic() + int(found[2]) / 1000
             if until > server.back_off_until:
-                server.back_off_until, server.told_to_wait = until, self
+                server.back_off_until, server.told_to_wait, server.told_at = until, self, self._world.monotonic()
                 server.back_off_kind = _KINDS.get(found[1], "refusal")
         self._seen = self._seen[self._seen.rfind(b"\n") + 1:]
 
@@ -319,6 +321,8 @@ class Transport:
         told = server.told_to_wait
         after = ""
         if told is not self and told is not None:
+            if self._world.monotonic() - server.told_at < BETWEEN_THREADS:
+                return
             after = " on another connection" if server.pairs > 1 else " before the connection broke" if told.lost() else ""
         elif not server.profile.offers("UIDPLUS"):
             after = " without UIDPLUS"
