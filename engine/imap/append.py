@@ -145,6 +145,7 @@ class Appender:
         """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`). Messages that cannot be written on the
         wire (keyword, date, folder name) are not sent and come back with that error. Raises ConnectionBroken and the like."""
         self._channel.must_be_free()
+        self._channel.hear()
         pending = Pending(batch, [], [None] * len(batch))
         heads = [self._head(pending, place, message) for place, message in enumerate(batch)]
         try:

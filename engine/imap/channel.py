@@ -223,6 +223,11 @@ class Channel:
                 if octets > _COLLECT_CAP or len(untagged) > _COLLECT_COUNT:
                     raise self.misbehaved("the answer to one command has no end")
 
+    def hear(self) -> None:
+        """Takes the answers that are here already: what they ask for counts before the next command is sent."""
+        while self.stream.has_line:
+            self.read()
+
     def answered(self, tag: bytes) -> Tagged | None:
         """The tagged response if it has been read already; takes it out."""
         tagged = self._answers.get(tag)

@@ -122,6 +122,11 @@ class Stream:
         """Octets read from the peer and not yet taken."""
         return len(self._buffer) - self._position
 
+    @property
+    def has_line(self) -> bool:
+        """Whether the next line was read from the peer, whole."""
+        return self._buffer.find(b"\n", self._position) >= 0
+
     def _receive(self, size: int) -> bytes:
         """At least one octet from the transport."""
         with self._lock:

@@ -148,6 +148,12 @@ class Pace:
         if closed:
             self.leave(*closed)
 
+    def standing_wait(self) -> float | None:
+        """Seconds that the server's word still stands against a new connection; None: nothing does."""
+        with self._lock:
+            state, now = self._store.look(self.key)
+            return state.wait(now, opening=True) or None
+
     # -- asked before something is sent ------------------------------------------------------------------------------------------------
 
     def look(self, gate: PacedGate, here: bool) -> None:

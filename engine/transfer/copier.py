@@ -453,8 +453,9 @@ class _MailboxMove:
             report.cause, report.side, report.detail = error.cause, error.side, error.detail
             report.server_text, report.retry_after = redact(error.server_text), error.retry_after
             report.outcome = CopyOutcome.PAUSED if isinstance(error, Throttled) else CopyOutcome.FAILED
-        elif self.end.stopped:
+        elif self.end.stopped:  # a wait that the server stated outlives the stop: whoever begins the next run is told of it
             report.outcome = CopyOutcome.PAUSED
+            report.retry_after = max((wait for pace in self.pairs.paces.values() if (wait := pace.standing_wait())), default=None)
         else:
             report.outcome = CopyOutcome.PARTIAL if report.set_aside else CopyOutcome.COMPLETE
 

@@ -20,7 +20,7 @@ from tests.support.simulator_session import Command, SimulatedSession
 from tests.unit.simulation.world import World, _Waiter
 
 SEND_WINDOW = 16 * 1024          # octets on their way to the server
-BETWEEN_THREADS = 0.01           # seconds from when one connection was told to wait until the others' threads know it
+HEARD_WITHIN = 0.01              # seconds from when a word to wait was read off the network until every thread has understood it
 _BACK_OFF = re.compile(rb"(?m)^\S+ (OK|NO|BAD|BYE) [^\r\n]*Suggested Backoff Time: (\d+) milliseconds[^\r\n]*\r\n")
 _COMMAND = re.compile(rb"\S{2,20} ([A-Z]+)[ \r]")
 _KINDS = {b"OK": "notice", b"BYE": "goodbye"}
@@ -318,11 +318,11 @@ class Transport:
         command = _COMMAND.match(self._said)
         if self._world.monotonic() >= server.back_off_until - 1e-6 or command is None or command[1] == b"LOGOUT":
             return
+        if self._world.monotonic() - server.told_at < HEARD_WITHIN:
+            return
         told = server.told_to_wait
         after = ""
         if told is not self and told is not None:
-            if self._world.monotonic() - server.told_at < BETWEEN_THREADS:
-                return
             after = " on another connection" if server.pairs > 1 else " before the connection broke" if told.lost() else ""
         elif not server.profile.offers("UIDPLUS"):
             after = " without UIDPLUS"
