@@ -33,7 +33,7 @@ class Range:
 
 
 class Lists:
-    """`uids`: all UIDs from `first` up where they are sparse, else None. `size` messages per list, `small` in the first."""
+    """`uids`: all UIDs from `first` up where they are sparse and many, else None. At most `size` messages a list, `small` in the first."""
 
     def __init__(self, first: int, uidnext: int | None, messages: int, uids: array[int] | None, *, size: int, small: int) -> None:
         self._first = first
@@ -115,19 +115,29 @@ class Lists:
                 self._unlisted.append((one.first, error))
 
     def _ranges(self) -> Iterator[Range]:
-        """About `size` messages each."""
-        if self._messages <= self._size:
-            yield Range(self._first, None if self._uidnext is None else max(self._first, self._uidnext - 1))
-        elif self._uids is not None:
-            size, at = self._small, 0
-            while at < len(self._uids):
+        """`small` messages in the first, twice as many in each that follows, up to `size`: bodies are asked for once a list is here."""
+        if self._uids is not None:
+            at = 0
+            for size in self._sizes():
+                if at >= len(self._uids):
+                    return
                 yield Range(self._uids[at], self._uids[min(at + size, len(self._uids)) - 1])
-                size, at = self._size, at + size
-        elif self._uidnext is not None:
-            size, first = self._small, self._first
-            while first < self._uidnext:
+                at += size
+        elif self._uidnext is None or self._messages <= self._small or self._uidnext - self._first > 2 * self._messages + self._size:
+            yield Range(self._first, None if self._uidnext is None else max(self._first, self._uidnext - 1))
+        else:
+            first = self._first
+            for size in self._sizes():
+                if first >= self._uidnext:
+                    return
                 yield Range(first, min(first + size, self._uidnext) - 1)
-                size, first = self._size, first + size
+                first += size
+
+    def _sizes(self) -> Iterator[int]:
+        size = self._small
+        while True:
+            yield size
+            size = min(2 * size, self._size)
 
     def _numbers(self) -> Iterator[Range]:
         for first in range(1, self._messages + 1, self._size):
