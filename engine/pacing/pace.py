@@ -209,7 +209,7 @@ class Pace:
         gate.allow()
         amounts = [(budget, messages if budget.unit is Unit.MESSAGES else octets + messages * MESSAGE_COSTS)
                    for budget in self._budgets if budget.unit is not Unit.LOGINS]
-        while amounts and (refused := self._spend(amounts)) is not None:
+        while amounts and not gate.closed and (refused := self._spend(amounts)) is not None:
             self._sit_out(refused, True, gate)
         if self._share < 1:
             self._wait_for_rate(gate, messages, octets)

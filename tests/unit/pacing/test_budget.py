@@ -41,6 +41,12 @@ def test_what_is_larger_than_the_budget_goes_while_anything_is_left() -> None:
     assert TEN.wait(full, NOON, 11) == 25 * HOUR
 
 
+def test_what_is_added_does_not_make_the_day_forget_an_hour_too_early() -> None:
+    spent = TEN.add(TEN.add((), NOON, 9), NOON + DAY, 1)
+    assert TEN.used(spent, NOON + DAY) == 10
+    assert TEN.used(TEN.add(spent, NOON + DAY + HOUR, 0), NOON + DAY + HOUR) == 1
+
+
 def test_an_hours_budget_is_free_again_after_an_hour() -> None:
     logins = Budget(Unit.LOGINS, 2, HOUR)
     spent = logins.add(logins.add((), NOON, 1), NOON + 1, 1)

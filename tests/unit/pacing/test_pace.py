@@ -28,36 +28,7 @@ from engine.pacing.store import MemoryPaceStore
 from engine.providers.catalogue import provider
 from engine.providers.provider import Limits
 from tests.unit.pacing.fake_time import FakeMeter, FakeTime
-
-KEY = PaceKey("test", "0" * 32)
-
-
-class Scene:
-    """An account with as many gates as the test wants, and time in its hands."""
-
-    def __init__(self, **given: Any) -> None:
-        self.time = FakeTime()
-        self.store = given.pop("store", None) or self.time.store()
-        self.stopped = False
-        self.pace = Pace(KEY, self.store, clock=self.time.clock, stopped=lambda: self.stopped, **given)
-
-    def gate(self, **given: Any) -> PacedGate:
-        gate = self.pace.connect(lambda gate: gate, **given)
-        gate.drive(FakeMeter())
-        return gate
-
-    def state(self) -> PaceState:
-        return self.store.look(KEY)[0]
-
-    def work(self, gate: PacedGate, seconds: float, octets: int, messages: int, *, waited: float | None = None) -> None:
-        """A batch at the source that takes so long."""
-        assert isinstance(gate.meter, FakeMeter)
-        gate.before(messages, octets)
-        self.time.pass_(seconds)
-        gate.meter.bytes_in += octets
-        gate.meter.waited += seconds if waited is None else waited
-        gate.allow()
-        gate.done(messages)
+from tests.unit.pacing.scene import KEY, Scene
 
 
 def test_nothing_known_and_nothing_said_is_no_wait_and_the_whole_window() -> None:

@@ -151,3 +151,20 @@ def test_the_best_is_measured_over_three_seconds_at_least() -> None:
     assert (judge.best_octets, judge.best_messages) == (10_000, 10)
     judge.add(Sample(3, 0, 3, 3))
     assert (judge.best_octets, judge.best_messages) == (10_000, 10)
+
+
+def test_two_looks_put_together_are_one_look_at_both() -> None:
+    assert Sample(1, 0.5, 300, 2) + Sample(2, 0.25, 50, 3) == Sample(3, 0.75, 350, 5)
+
+
+def test_on_the_line_itself_nobody_is_accused() -> None:
+    assert feed(SilentThrottle(), 120, 1024, 0.5) is None
+    assert feed(SilentThrottle(), 120, 500, 1.0) is None
+    assert feed(SilentThrottle(), 120, 8192, 0) is None
+    assert feed(SilentThrottle(), 144, 2000, 250 / 3600, step=14.4) is None
+    for octets, messages in ((20_000, 0), (128 * 1024, 0), (5000, 10)):
+        judge = SilentThrottle()
+        feed(judge, 60, 160_000 if octets == 20_000 else 20e6, 0)
+        if messages:
+            feed(judge, 60, 20e6, 200)
+        assert feed(judge, 42, octets, messages) is None

@@ -18,12 +18,14 @@ def test_a_stated_wait_is_not_shortened_by_a_shorter_one() -> None:
     assert (state.wait(NOW + 1), state.cause) == (299, Cause.THROTTLED)
     assert state.held(NOW + 1, 400, Cause.SERVER_BUSY).wait(NOW + 1) == 400
     assert state.wait(NOW + 300) == 0
+    assert state.held(NOW, 300, Cause.SERVER_BUSY) is state  # as long: what was said first is told
 
 
 def test_too_many_connections_shut_the_door_and_let_the_open_ones_work() -> None:
     state = PaceState().shut(NOW, 120, Cause.TOO_MANY_CONNECTIONS)
     assert (state.wait(NOW), state.wait(NOW, opening=True)) == (0, 120)
     assert state.shut(NOW + 60, 30, Cause.TOO_MANY_CONNECTIONS) is state
+    assert state.shut(NOW + 60, 60, Cause.SERVER_BUSY) is state
     assert PaceState().held(NOW, 50, Cause.THROTTLED).wait(NOW, opening=True) == 50
 
 
@@ -36,6 +38,7 @@ def test_an_absurd_wait_is_a_day_at_most() -> None:
 def test_the_speed_is_halved_once_for_one_event() -> None:
     state = PaceState().eased(NOW, FULL)
     assert (state.share, state.rates) == (0.5, FULL)
+    assert state.eased(NOW, Rates()) is state  # two connections are told at the same instant
     assert state.eased(NOW + ONE_EVENT_SECONDS - 0.1, Rates()) is state
     again = state.eased(NOW + ONE_EVENT_SECONDS, Rates(1, 1))
     assert (again.share, again.rates) == (0.25, FULL)  # what counts is the rate before we held back
@@ -48,6 +51,15 @@ def test_the_speed_grows_back_evenly_and_then_nothing_is_remembered() -> None:
     for second in range(3, 130):
         state = state.recovered(NOW + second)
     assert (state.share, state.rates) == (1.0, Rates())
+
+
+def test_it_grows_by_time_not_by_looks_and_never_when_a_clock_goes_back() -> None:
+    state = PaceState().eased(NOW, FULL)
+    assert state.recovered(NOW - 60).share == state.recovered(NOW).share == 0.5
+    for tenth in range(1, 11):
+        state = state.recovered(NOW + tenth / 10)
+    assert state.share == pytest.approx(0.5 + 1 / RECOVERY_SECONDS)
+    assert PaceState().recovered(NOW) == PaceState()
 
 
 def test_idleness_proves_nothing() -> None:
@@ -98,6 +110,7 @@ def test_leases_expire_and_are_counted_by_holder() -> None:
     assert later.others(NOW + LEASE_SECONDS, "c") == {"b": 1}
     assert later.leased(NOW + LEASE_SECONDS, ()).leases.keys() == {"b/1"}
     assert state.returned(["a/1", "b/1"]).others(NOW, "c") == {"a": 1}
+    assert PaceState().leased(NOW, ["host/7/1", "host/8/1"]).others(NOW, "host/7") == {"host/8": 1}
 
 
 def _states() -> st.SearchStrategy[PaceState]:

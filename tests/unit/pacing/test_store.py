@@ -58,7 +58,21 @@ def test_the_next_run_knows_what_the_last_was_told(tmp_path: Path) -> None:
 def test_where_nothing_is_to_be_remembered_there_is_no_file(tmp_path: Path) -> None:
     store = FilePaceStore(tmp_path / "a.pace")
     store.change(KEY, lambda state, now: state.leased(now, ["self/1"]))
+    store.change(KEY, lambda state, now: state.leased(now, ["self/2"]))
+    store.change(KEY, lambda state, now: state.returned(["self/1", "self/2"]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_file_says_already_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.pace"
+    store = FilePaceStore(path, "mover")
+    store.change(KEY, lambda state, now: state.held(now, 60, Cause.THROTTLED))
+    path.unlink()
+    store.change(KEY, lambda state, now: state.leased(now, ["mover/1"]))
+    assert not path.exists()
+    store.change(KEY, lambda state, now: state.held(now, 90, Cause.THROTTLED))
+    assert path.exists()
+    assert store.holder == "mover"
 
 
 @pytest.mark.parametrize("text", ["", "not json", "{}", "[1]", "[[1, 2]]", '[[["a"], "{}"]]', '[[["a", "b", "c", "d"], "x"]]', "null"])
