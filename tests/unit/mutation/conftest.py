@@ -1,0 +1,35 @@
+"""A world for one small story, and what is said in it."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.mutation.stories import Heard, Make
+from tests.unit.simulation import scenario
+from tests.unit.simulation.rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Make]:
+    opened: list[Rig] = []
+
+    def make(destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
+        one = Rig(tmp_path, "dovecot", destination, **options)
+        one.enter()
+        opened.append(one)
+        one.fill(12)
+        return one
+
+    yield make
+    for one in opened:
+        one.leave()
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """What the sink of a rig was told."""
+    one = Heard()
+    monkeypatch.setattr(scenario._Sink, "server_line", lambda sink, *line: one.lines.append(line))
+    return one
