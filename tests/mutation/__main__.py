@@ -27,9 +27,10 @@ MODULES = (
     "engine/ledger.py", "engine/ledger_file.py", "engine/transfer/matching.py", "engine/transfer/records.py", "engine/transfer/recover.py",
     "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
-    "engine/transfer/queues.py", "engine/pacing/*",
+    "engine/transfer/queues.py", "engine/transfer/copier.py", "engine/pacing/*",
 )
-TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in ("matching", "records", "flags", "proof", "repair", "faults")),
+TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in (
+    "matching", "records", "flags", "proof", "repair", "faults", "compressing", "folders_that_change")),
          "tests/unit/portal/test_store_ledger.py", "tests/unit/pacing", "tests/unit/mutation", "tests/unit/simulation")
 SQL = re.compile(r"SELECT|INSERT|DELETE|UPDATE|ORDER BY|VALUES|COMMIT|BEGIN|ROLLBACK|PRAGMA|WHERE")
 PARTS = ("engine", "config.py", "relay", "portal", "tests", "pyproject.toml", "worker.py", "bench")
