@@ -3,7 +3,7 @@ the fast tests notice. Figures and the survivors' reasons: README.md beside this
 
     python -m tests.mutation                              everything: hours
     python -m tests.mutation --sample 300 --seed 1        a sample, the same one for the same seed
-    python -m tests.mutation --only 'engine.transfer.matching*'
+    python -m tests.mutation --only 'engine.transfer.matching*' --children 2
 
 Works on a copy of the tree as it is committed; the tool (mutmut) lives beside it. Owns: which modules and which tests. Must not: touch
 the checkout, install anything into the project's environment.
@@ -29,8 +29,8 @@ MODULES = (
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
     "engine/transfer/queues.py", "engine/transfer/copier.py", "engine/pacing/*",
 )
-TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in (
-    "matching", "records", "flags", "proof", "repair", "faults", "compressing", "folders_that_change")),
+FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change")
+TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in FILES),
          "tests/unit/portal/test_store_ledger.py", "tests/unit/pacing", "tests/unit/mutation", "tests/unit/simulation")
 SQL = re.compile(r"SELECT|INSERT|DELETE|UPDATE|ORDER BY|VALUES|COMMIT|BEGIN|ROLLBACK|PRAGMA|WHERE")
 PARTS = ("engine", "config.py", "relay", "portal", "tests", "pyproject.toml", "worker.py", "bench")
@@ -49,7 +49,7 @@ def prepare() -> Path:
         archive = subprocess.run(["git", "archive", "HEAD", *PARTS], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
     lines = {"source_paths": ["engine"], "only_mutate": MODULES, "also_copy": PARTS[1:], "pytest_add_cli_args_test_selection": TESTS,
-             "pytest_add_cli_args": ["-p", "no:cacheprovider", "-x", "-q"]}
+             "pytest_add_cli_args": ["-p", "no:cacheprovider", "-x", "-q", "--tb=native"]}  # a module of mutants is long to quote from
     text = "".join(f"{name}=\n" + "".join(f"    {value}\n" for value in values) for name, values in lines.items())
     (tree / "setup.cfg").write_text(f"[mutmut]\n{text}timeout_multiplier=5\ntimeout_constant=10\n")
     return tool
@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", default="*")
+    parser.add_argument("--children", type=int, default=1, help="mutants that are tried at the same time")
     options = parser.parse_args()
     tool = prepare()
     if not verdicts():
@@ -84,7 +85,7 @@ def main() -> int:
         names = sorted(random.Random(options.seed).sample(everything, options.sample))
     print(f"{len(names)} of {len(everything)} mutants", flush=True)
     for at in range(0, len(names), 50):
-        mutmut(tool, "run", "--max-children", "1", *names[at:at + 50])
+        mutmut(tool, "run", "--max-children", str(options.children), *names[at:at + 50])
         report(tool, names[:at + 50])
     return report(tool, names, survivors=True)
 

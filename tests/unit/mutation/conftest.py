@@ -1,4 +1,5 @@
-"""A world for one small story, and what is said in it."""
+"""`rig(…)`: a world for one small story; `heard`: what is said in it. `hand(…)`: a writer whose reader and destination the test plays
+(by_hand.py). `two(…)`: two mailboxes that are compared (two.py)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -6,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.mutation.by_hand import MakeHand, hands
 from tests.unit.mutation.stories import Heard, Make
+from tests.unit.mutation.two import MakeTwo, twos
 from tests.unit.simulation import scenario
 from tests.unit.simulation.rig import Rig
 
@@ -33,3 +36,13 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     one = Heard()
     monkeypatch.setattr(scenario._Sink, "server_line", lambda sink, *line: one.lines.append(line))
     return one
+
+
+@pytest.fixture
+def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHand]:
+    yield from hands(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def two() -> Iterator[MakeTwo]:
+    yield from twos()

@@ -13,7 +13,7 @@ from engine.imap.fetch import Metadata
 from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow
 from engine.ledger_file import SqliteLedger
 from engine.transfer.matching import Claims, instant
-from engine.transfer.records import Arrived, FolderRecords, SerialStore, listed
+from engine.transfer.records import Accounted, Arrived, FolderRecords, SerialStore, listed
 
 ROW = FolderRow("INBOX", "Inbox", source_display="收件箱", target_display="Inbox.", role="inbox", note="renamed")
 
@@ -58,6 +58,86 @@ def test_a_batch_is_one_run_that_bears_its_pass_and_what_was_found_bears_none(le
     records.write(arrived=arrivals(range(6, 8), 80, previous=5), outcome=Outcome.ALREADY_THERE)
     assert [(r.count, r.pass_id) for r in ledger.runs(records.row.id)] == [(5, 6), (2, 0)]
     assert records.runs == ledger.runs(records.row.id)  # with their ids
+
+
+def test_what_lies_between_two_runs_extends_the_one_before_it(ledger: SqliteLedger, records: FolderRecords) -> None:
+    """As where a folder's newest mail went first, or a message that was set aside is tried again."""
+    records.write(arrived=arrivals(range(1, 4), 50))
+    records.write(arrived=arrivals(range(20, 23), 80, previous=19))
+    records.write(arrived=arrivals(range(40, 42), 90, previous=39))
+    first, middle, last = records.runs
+    records.write(arrived=arrivals(range(4, 6), 53, previous=3))
+    records.write(arrived=arrivals(range(23, 25), 83, previous=22))
+    records.write(arrived=arrivals(range(30, 31), 70, previous=29))   # after nothing: a run of its own
+    records.write(arrived=arrivals(range(25, 26), 60, previous=24))   # not the next place there: likewise
+    records.write(arrived=arrivals(range(6, 7), 55, previous=5), outcome=Outcome.ALREADY_THERE)
+    expected = [(1, 5, 5, first.id), (6, 6, 1, None), (20, 24, 5, middle.id), (25, 25, 1, None), (30, 30, 1, None), (40, 41, 2, last.id)]
+    assert records.runs == ledger.runs(records.row.id)
+    assert [(r.source_first, r.source_last, r.count) for r in records.runs] == [one[:3] for one in expected]
+    assert all(r.id == one[3] for r, one in zip(records.runs, expected, strict=True) if one[3])
+
+
+def test_one_write_holds_several_runs_and_only_its_first_may_extend_another(ledger: SqliteLedger, records: FolderRecords) -> None:
+    records.write(arrived=arrivals(range(1, 3), 50))
+    records.write(arrived=[*arrivals(range(3, 5), 52, previous=2), *arrivals(range(5, 7), 70, previous=4),
+                           *arrivals(range(9, 11), 72, previous=7)][::-1])
+    assert [(r.source_first, r.source_last, r.count, r.target_first) for r in ledger.runs(records.row.id)] == [
+        (1, 4, 4, 50), (5, 6, 2, 70), (9, 10, 2, 72)]
+    assert records.runs == ledger.runs(records.row.id)
+
+
+def test_a_later_run_of_a_write_extends_nothing_that_was_there_before(ledger: SqliteLedger, records: FolderRecords) -> None:
+    records.write(arrived=arrivals(range(1, 3), 50))
+    records.write(arrived=[*arrivals(range(3, 4), 90, previous=2), *arrivals(range(4, 5), 52, previous=3)])
+    assert [(r.source_first, r.source_last, r.count, r.target_first) for r in ledger.runs(records.row.id)] == [
+        (1, 2, 2, 50), (3, 3, 1, 90), (4, 4, 1, 52)]
+
+
+def test_what_stands_behind_a_message_that_follows_it_is_out_of_order(records: FolderRecords) -> None:
+    assert records.out_of_order() == 0
+    records.write(arrived=arrivals(range(1, 3), 50))
+    records.write(arrived=arrivals(range(10, 11), 60, previous=9))
+    assert records.out_of_order() == 0
+    records.write(arrived=arrivals(range(20, 21), 55, previous=19))             # before 10
+    assert records.out_of_order() == 1
+    records.write(arrived=arrivals(range(3, 6), 90, previous=1))                # three behind 10 and 20
+    assert records.out_of_order() == 4
+    records.write(arrived=arrivals(range(30, 32), 1, previous=29), outcome=Outcome.ALREADY_THERE)
+    assert records.out_of_order() == 4                                          # what was found there says nothing
+    records.pass_id = 7
+    assert records.out_of_order() == 0                                          # nor does what another pass moved
+    records.write(arrived=arrivals(range(40, 41), 200, previous=39))
+    records.write(arrived=arrivals(range(50, 51), 199, previous=49))
+    assert records.out_of_order() == 1
+
+
+def test_records_that_are_opened_again_say_the_same(ledger: SqliteLedger, records: FolderRecords) -> None:
+    records.write(arrived=arrivals(range(20, 23), 80, previous=19), append_seconds=2.5, repairs=[RepairRow(20, Repair.DATE, "no")])
+    records.write(arrived=arrivals(range(1, 4), 50))
+    records.write(set_aside=[SetAsideRow(30, Cause.X_ITEM, "NO")], open_=[Intent((31,), 1, 1, 1.0)])
+    again = FolderRecords(ledger, records.row)
+    assert (again.runs, again.set_aside, again.intents) == (records.runs, records.set_aside, records.intents)
+    assert [(run.source_first, run.pass_id) for run in again.runs] == [(1, 6), (20, 6)]
+    assert (ledger.append_seconds_peak(), ledger.repairs(records.row.id)) == (2.5, [RepairRow(20, Repair.DATE, "no")])
+    assert len([*ledger.flags(records.row.id)]) == 2  # what only sets aside has no flags to keep
+    again.write(arrived=arrivals(range(40, 41), 100, previous=39))
+    assert again.runs[-1].pass_id == 0
+
+
+def test_the_edges_of_what_is_accounted_for() -> None:
+    accounted = Accounted([Run(5, 8, 2, 1, Outcome.MOVED), Run(10, 10, 1, 3, Outcome.MOVED)], [20, 3])
+    assert [uid for uid in range(25) if uid in accounted] == [3, 5, 6, 7, 8, 10, 20]
+    assert [accounted.last_below(uid) for uid in (3, 4, 8, 9, 10, 11, 20, 21)] == [0, 3, 3, 8, 8, 10, 10, 20]
+
+
+def test_what_was_set_aside_and_is_set_aside_again_counts_once(ledger: SqliteLedger, records: FolderRecords) -> None:
+    records.write(set_aside=[SetAsideRow(1, Cause.X_ITEM, "NO"), SetAsideRow(2, Cause.X_ITEM, "NO")])
+    records.write(set_aside=[SetAsideRow(1, Cause.X_ITEM, "again")])
+    assert (records.row.set_aside, records.set_aside[1].server_text) == (2, "again")
+    records.write(clear_set_aside=[1, 7], set_aside=[SetAsideRow(1, Cause.X_ITEM, "third")])
+    assert (records.row.set_aside, {*records.set_aside}) == (2, {1, 2})
+    records.write(clear_set_aside=[1, 2])
+    assert (records.row.set_aside, records.set_aside, ledger.set_aside(records.row.id)) == (0, {}, [])
 
 
 def test_intents_are_those_of_the_folder_with_their_ids(ledger: SqliteLedger, records: FolderRecords) -> None:

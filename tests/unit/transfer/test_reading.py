@@ -21,6 +21,7 @@ from tests.unit.imap.scripted import Peer, Scripted
 
 HEAD = b"Subject: x\r\nFrom: a@example.com\r\n"
 MIXED = HEAD + b"Content-Type: multipart/mixed;\r\n boundary=\"=_b\"\r\n"
+LONG = HEAD + b"X: ".ljust(1000 - len(HEAD) - 4, b"x") + b"\r\n\r\n"
 
 
 @pytest.mark.parametrize(("content", "announced", "exact"), [
@@ -32,6 +33,8 @@ MIXED = HEAD + b"Content-Type: multipart/mixed;\r\n boundary=\"=_b\"\r\n"
     (MIXED + b"\r\nThis is a multi-part message.\r\n", 5000, True),
     (MIXED.replace(b'"', b"") + b"\r\n\r\n", 5000, True),
     (HEAD + b"\r\n", 500, False),
+    (HEAD + b"\r\n", len(HEAD) + 2 + 65, False),
+    (LONG, len(LONG) + 101, False),
     (b"\r\n", 500, True),
 ])
 def test_a_header_without_its_body_is_noticed(content: bytes, announced: int, exact: bool) -> None:
@@ -41,7 +44,10 @@ def test_a_header_without_its_body_is_noticed(content: bytes, announced: int, ex
 @pytest.mark.parametrize(("content", "announced", "exact"), [
     (HEAD + b"\r\n", len(HEAD) + 2, True),                                       # a draft without a body
     (HEAD, len(HEAD), True),                                                     # … and without the blank line
-    (HEAD + b"\r\n", len(HEAD) + 2 + 40, False),                                 # where sizes are guessed
+    (HEAD + b"\r\n", len(HEAD) + 2 + 64, False),                                 # where sizes are guessed
+    (LONG, len(LONG) + 100, False),                                              # … the more, the larger they are
+    (HEAD + b"\r\nX\r\n", 5000, True),
+    (HEAD + b"\r\n\f\r\n", 5000, True),                                          # a form feed is a body
     (HEAD + b"\r\n", 10, True),                                                  # more than announced
     (HEAD + b"\r\n", 0, True),                                                   # the size is not known
     (b"", 0, True),
@@ -49,6 +55,7 @@ def test_a_header_without_its_body_is_noticed(content: bytes, announced: int, ex
     (HEAD.replace(b"\r\n", b"\n") + b"\nhello\n", len(HEAD) + 9, True),          # counted with CRLF, given with LF
     (b"\r\nno header at all", 5000, True),
     (MIXED + b"\r\n--=_b\r\n\r\npart\r\n--=_b--\r\n", 5000, True),
+    (MIXED.replace(b'"', b"") + b"\r\n--=_b\r\n\r\npart\r\n--=_b--\r\n", 5000, True),
     (MIXED + b"\r\n", len(MIXED) + 2, True),                                     # a multipart draft without a part, whole
 ])
 def test_a_message_without_a_body_is_no_alarm(content: bytes, announced: int, exact: bool) -> None:
@@ -56,7 +63,8 @@ def test_a_message_without_a_body_is_no_alarm(content: bytes, announced: int, ex
 
 
 @pytest.mark.parametrize(("octets", "announced", "short"), [
-    (5000, 20_000, True), (0, 4097, True), (5000, 9999, False), (100, 4196, False), (100, 4197, True), (7, 7, False), (9, 0, False)])
+    (5000, 20_000, True), (4000, 10_000, True), (5000, 10_000, False), (0, 4097, True), (5000, 9999, False), (100, 4196, False),
+    (100, 4197, True), (7, 7, False), (9, 0, False)])
 def test_far_too_short_is_less_than_half_and_a_good_deal(octets: int, announced: int, short: bool) -> None:
     assert far_too_short(octets, announced) is short
 
