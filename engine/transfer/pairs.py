@@ -166,7 +166,8 @@ class Pairs:
                 raise error
         elif tries >= most or error.cause in (Cause.TLS, Cause.ADDRESS_REFUSED):
             raise error
-        wait = max(wait, error.retry_after or 0.0)
+        if error.server_text:  # what a rule knows of a server that says nothing is for whoever begins the next run
+            wait = max(wait, error.retry_after or 0.0)
         deadline = time.monotonic() + wait * random.uniform(1.0, 1.5)  # noqa: S311  # jitter, not a secret
         while time.monotonic() < deadline:
             if self.stopping():

@@ -193,34 +193,38 @@ class Writer:
         if refused and len(sent.batch) > 1:
             while self._sent:  # before its messages go again, what follows in the window is answered: one thing at a time
                 self._finish_oldest()
+        judged = False
         for ready, result in zip(sent.batch, results, strict=True):
             outgoing = ready.outgoing
             if result.error is not None:
                 self._again, self._in_order = [ready], False
-                result, outgoing = self._after_refusal(ready, result.error, was_batch=len(sent.batch) > 1,
+                result, outgoing = self._after_refusal(ready, result.error, was_batch=len(sent.batch) > 1, judged=judged,
                                                        spent=ready.stream is not None and not sent.pending.unread)
-                self._again = []
+                self._again, judged = [], True
             self._settle(ready, outgoing, result)
         if self._uidplus:
             self._next.closed.append(sent.intent)
         else:
             self._unresolved_intents.append(sent.intent)
 
-    def _after_refusal(self, ready: Ready, error: EngineError, *, was_batch: bool, spent: bool) -> tuple[Appended, Outgoing]:
+    def _after_refusal(self, ready: Ready, error: EngineError, *, was_batch: bool, judged: bool, spent: bool) -> tuple[Appended, Outgoing]:
         """What to do with one refused message: wait and send again, create the folder, send it alone, repair it, or give it up. Its intent
-        is still open. `spent`: its octets were taken from the reader and cannot be sent again. Raises Refused, Throttled or FolderLost
-        when the refusal is not about this message."""
+        is still open. `judged`: what its batch was refused for has been acted upon for a message before it, so it is sent by itself before
+        more is done. `spent`: its octets were taken from the reader and cannot be sent again. Raises Refused, Throttled or FolderLost when
+        the refusal is not about this message."""
         folder, uid = self._records.row.target, ready.listed.meta.uid
         waits, may_create = iter(BUSY_WAIT_SECONDS), True
         outgoing, first = ready.outgoing, error
         repairs: Iterator[tuple[Repair, Outgoing]] | None = None
         made: list[Repair] = []
         while True:
-            if error.cause in FATAL:
+            if judged:
+                judged = was_batch = False
+            elif error.cause in FATAL:
                 raise Refused(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
-            if UNASKED_LITERAL.search(error.server_text):  # Cyrus with `literalminus` offers LITERAL+ all the same, and hangs up after this
+            elif UNASKED_LITERAL.search(error.server_text):  # Cyrus with `literalminus` offers LITERAL+ and hangs up after this
                 raise ConnectionBroken(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
-            if error.cause in BUSY:
+            elif error.cause in BUSY:
                 wait = next(waits, None)
                 if wait is None or spent or (error.retry_after or 0) > wait:
                     raise Throttled(error.cause, side=Side.DESTINATION, server_text=error.server_text,

@@ -294,3 +294,9 @@ def test_the_same_message_in_two_folders_that_become_one_is_there_twice(rig: Mak
     assert one.copy().ended == "complete"
     assert [m.content for m in one.destination.account()["Sent"].messages] == [mail.content, mail.content]
     assert twin.name not in one.destination.account().folders
+
+
+def test_a_server_that_closes_before_it_greets_holds_nobody_for_half_an_hour(rig: Make) -> None:
+    one = rig()
+    one.source.faults.append(Fault("GREETING", Action.CLOSE, times=None))
+    assert took(one) < 60

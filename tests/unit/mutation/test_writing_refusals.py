@@ -162,7 +162,7 @@ def test_a_stream_that_was_taken_cannot_wait(hand: MakeHand) -> None:
 
 
 def test_a_wait_belongs_to_one_message(hand: MakeHand) -> None:
-    first, second = in_turn(busy(), busy(), uid=1), in_turn(busy(), uid=2)
+    first, second = in_turn(busy(), busy(), uid=1), in_turn(busy(), busy(), uid=2)
     one = hand(refuses=lambda message: first(message) or second(message), one_fate=False)
     one.take(ready(1), ready(2))
     assert one.destination.slept == [2.0, 5.0, 2.0]
@@ -230,3 +230,18 @@ def test_a_message_that_arrives_after_it_was_set_aside_is_set_aside_no_more(hand
     assert (one.aside(), one.records.row.set_aside) == ({2: "NO not now"}, 1)
     one.take(ready(1), ready(2))
     assert (one.aside(), one.records.row.set_aside, one.records.row.moved) == ({}, 0, 2)
+
+
+def test_a_batch_that_was_refused_as_busy_waits_once(hand: MakeHand) -> None:
+    left = [busy()]
+    one = hand(refuses=lambda message: left.pop() if left else None)
+    one.take(*(ready(uid) for uid in range(1, 129)))
+    assert one.destination.slept == [2.0]
+    assert one.runs() == [(1, 128, 100)]
+
+
+def test_a_folder_that_is_not_there_is_made_once_for_a_whole_batch(hand: MakeHand) -> None:
+    left = [refused("NO [TRYCREATE] no such mailbox", Cause.X_FOLDER)]
+    one = hand(refuses=lambda message: left.pop() if left else None)
+    one.take(ready(1), ready(2))
+    assert one.runs() == [(1, 2, 100)]
