@@ -265,7 +265,7 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
     from engine.transfer.copier import copy_mailbox
 
     moved: dict[str, int] = {}
-    octets = 0
+    octets = out_of_order = 0
     for _ in range(WAITS):
         report = copy_mailbox(source, destination, ledger=ledger, source_route=routes[0], destination_route=routes[1],
                               connections=args.connections, progress=bar, stop=stop, retry_set_aside=args.retry_set_aside,
@@ -275,7 +275,8 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
             earlier = moved.get(folder.source, 0)
             moved[folder.source] = earlier + folder.moved
             folder.moved, folder.already_there = earlier + folder.moved, folder.already_there - earlier
-        report.bytes = octets
+        out_of_order += report.out_of_order
+        report.bytes, report.out_of_order = octets, out_of_order
         wait = report.retry_after
         if report.outcome is not CopyOutcome.PAUSED or wait is None or wait > LONGEST_WAIT_SECONDS or stop.asked():
             return report

@@ -104,7 +104,7 @@ def print_copy(report: CopyReport) -> None:
     print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
           f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
     if report.out_of_order:
-        print(f"{report.out_of_order} stand in another order than at the source: the destination refused them at first, or overtook them")
+        print(f"{report.out_of_order} stand behind one that follows them at the source: they were refused, or not given, at first")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

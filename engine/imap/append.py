@@ -3,7 +3,7 @@
 `send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
 Where a server has to be asked before each literal, one connection appends one message a round trip. So several connections ("lanes") take
 turns: each message's last octets are sent in the source's order, a little apart, so that the server stores them in that order; the UIDs
-that come back tell whether it did (`slips`), and after the first that did not one lane goes on alone.
+that come back tell whether it did, and after the first that did not one lane goes on alone (`in_order`).
 Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
 connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.causes import Cause, Side, at_destination
-from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused
+from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused, Throttled
 from engine.imap.channel import Channel, Tagged
 from engine.imap.session import Session
 from engine.wire import encoder
@@ -119,7 +119,6 @@ class Appender:
             self._at_once = min(self._at_once, _LITERAL_MINUS)
         self.method = method_of(session)
         self.max_batch = MULTIAPPEND_BATCH if self.method is AppendMethod.MULTIAPPEND else 1
-        self.slips = 0  # messages that were stored before one that stands before them at the source
         self._lanes = [session, *lanes] if self.max_batch == 1 and self._at_once != _UNLIMITED else [session]
         self._turn = 0
         self._last: _Command | None = None
@@ -145,7 +144,6 @@ class Appender:
         """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`). Messages that cannot be written on the
         wire (keyword, date, folder name) are not sent and come back with that error. Raises ConnectionBroken and the like."""
         self._channel.must_be_free()
-        self._channel.hear()
         pending = Pending(batch, [], [None] * len(batch))
         heads = [self._head(pending, place, message) for place, message in enumerate(batch)]
         try:
@@ -157,6 +155,8 @@ class Appender:
             return pending
         self._pending.append(pending)
         places = [place for place, head in enumerate(heads) if head is not None]
+        stream = self._channel.stream
+        stream.idle = self._channel.timeouts.idle + self.outstanding() / _DIGESTS  # it stores what was sent before it takes more
         try:
             if len(self._lanes) > 1:
                 self._send_by_turns(pending, mailbox, places, heads)
@@ -164,10 +164,20 @@ class Appender:
                 for group in self._groups(places, batch, heads):
                     self._send_command(pending, mailbox, group, heads)
                 self._flush()
-        except EngineError:
-            self._abandon()
+        except EngineError as error:
+            if isinstance(error, Throttled) and not pending.commands:  # nothing of it was sent: what was before is still answered
+                self._pending.remove(pending)
+            else:
+                self._abandon()
             raise
+        finally:
+            stream.idle = self._channel.timeouts.idle
         return pending
+
+    def hear(self) -> None:
+        """Takes the answers that are here already; a server that asks for a pause in one has it before the next batch."""
+        for lane in self._lanes:
+            lane.channel.hear()
 
     def _groups(self, places: list[int], batch: Sequence[Outgoing], heads: Sequence[_Head | None]) -> Iterator[list[int]]:
         """Places that share a command. What is likely refused goes alone: a message without octets (in MULTIAPPEND it takes back all
@@ -379,7 +389,6 @@ class Appender:
             pending.results[place] = Appended(batch[place].uid, uids[index] if uids else None, None, uidvalidity)
         if uids and len(self._lanes) > 1:
             if self._last_uid is not None and uids[0] < self._last_uid:
-                self.slips += 1
                 self._lanes = self._lanes[:1]
             self._last_uid = uids[-1]
 

@@ -224,7 +224,8 @@ class Channel:
                     raise self.misbehaved("the answer to one command has no end")
 
     def hear(self) -> None:
-        """Takes the answers that are here already: what they ask for counts before the next command is sent."""
+        """Takes the answers that are here already, so that a stated pause in one ([THROTTLED], a back-off time) or a goodbye counts before
+        the next command. What else a refusal means is looked at by whoever waits for it."""
         while self.stream.has_line:
             self.read()
 

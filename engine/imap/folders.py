@@ -1,6 +1,6 @@
 """What a server says about its folders, as values: LIST, STATUS, EXAMINE, NAMESPACE, QUOTA answers.
 
-Pure: responses in, dataclasses out. Names stay the exact octets of the wire (as text); the display name is for people.
+Pure: responses in, named tuples out. Names stay the exact octets of the wire (as text); the display name is for people.
 Must not: drop a folder it cannot decode; raise anything but ProtocolError.
 """
 from __future__ import annotations

@@ -318,7 +318,7 @@ class Session:
         return encoder.uid_range(first, encoder.MAX_UID if last is None and self.family == "tencent" else last)
 
     def now_examined(self, name: str | None) -> None:
-        """For look.py, which sends its own EXAMINEs: this is the folder that the last of them left open."""
+        """For whoever sends EXAMINEs together with what follows them: this is the folder that the last of them left open."""
         self._selected, self._written_to = name, False
 
     def make(self, names: Sequence[str]) -> dict[str, FolderStatus]:
@@ -327,10 +327,12 @@ class Session:
         assert self.side is Side.DESTINATION, "nothing is ever made at a source"
         made: dict[str, FolderStatus] = {}
         for at in range(0, len(names), _FOLDERS_AT_ONCE):
-            made.update(self._make_together(names[at : at + _FOLDERS_AT_ONCE]))
+            if not self._make_together(names[at : at + _FOLDERS_AT_ONCE], made):
+                break
         return made
 
-    def _make_together(self, names: Sequence[str]) -> Iterator[tuple[str, FolderStatus]]:
+    def _make_together(self, names: Sequence[str], made: dict[str, FolderStatus]) -> bool:
+        """Adds to `made`. False: the server asks to wait, and the pace has been told."""
         commands: list[bytes] = []
         asked: list[str] = []
         for name in names:
@@ -340,13 +342,18 @@ class Session:
                 asked.append(name)
         self.channel.must_be_free()
         tags = iter(self.channel.send_together(commands))
+        go_on = True
         for name in asked:
             created = self.channel.finish(next(tags)).tagged
             self.channel.finish(next(tags))  # a convenience for mail programs; a server without subscriptions may refuse
             answer = self.channel.finish(next(tags))
-            counts = self._status_in(answer, name) if created.status == answer.tagged.status == b"OK" else None
+            refused = next((one for one in (created, answer.tagged) if one.status != b"OK"), None)
+            counts = self._status_in(answer, name) if refused is None else None
             if counts is not None:
-                yield name, counts
+                made[name] = counts
+            elif refused is not None and isinstance(self.channel.refusal(refused, "select"), Throttled):
+                go_on = False
+        return go_on
 
     def create(self, name: str) -> None:
         """Success too when the folder is there already, whatever words the server has for it."""

@@ -148,11 +148,12 @@ class Pace:
         if closed:
             self.leave(*closed)
 
-    def standing_wait(self) -> float | None:
-        """Seconds that the server's word still stands against a new connection; None: nothing does."""
+    def standing_wait(self) -> list[tuple[Cause, float]]:
+        """What stands against a new connection, and for how many seconds: the server's word, or our own pause. One or none."""
         with self._lock:
             state, now = self._store.look(self.key)
-            return state.wait(now, opening=True) or None
+            wait = state.wait(now, opening=True)
+            return [(self._said(state.cause), wait)] if wait > 0 else []
 
     # -- asked before something is sent ------------------------------------------------------------------------------------------------
 

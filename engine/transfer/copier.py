@@ -164,14 +164,15 @@ class _MailboxMove:
         """A connection that breaks while the mailboxes are looked at is opened again, like any other."""
         for tries in range(BREAKS_IN_A_ROW + 1):
             try:
-                self._plan(first)
+                self._plan(first, make_folders=not tries)
                 return
             except ConnectionBroken as error:
                 self.pairs.wait_or_give_up(error, tries, BREAKS_IN_A_ROW)
                 self.pairs.reopen(first)
 
-    def _plan(self, sessions: Sessions) -> None:
-        """Which folders, where to, how many messages; unchanged folders are done with here, without being read."""
+    def _plan(self, sessions: Sessions, *, make_folders: bool) -> None:
+        """Which folders, where to, how many messages; unchanged folders are done with here, without being read. Not `make_folders`: one of
+        them may have broken the connection; each is then made when its turn comes."""
         source, target = sessions.source, sessions.target
         self.rows = {row.source: row for row in self.store.folders()}
         if not self.helpers and not any(row.complete for row in self.rows.values()):
@@ -201,7 +202,8 @@ class _MailboxMove:
                 if not self.deltas[plan.source.name].changed:
                     continue
             by_target.setdefault(plan.target, _Job(plan.target, [])).plans.append(plan)
-        self._make_folders(target, [plan for job in by_target.values() for plan in job.plans])
+        if make_folders:
+            self._make_folders(target, [plan for job in by_target.values() for plan in job.plans])
         for job in by_target.values():
             job.plans = [replace(plan, exists=plan.exists or plan.target in self.existing) for plan in job.plans]
         self.jobs = deque(sorted(by_target.values(), key=self._turn))
@@ -389,7 +391,8 @@ class _MailboxMove:
                 self._folder_refused(plan, error)
                 return
             finally:
-                self.out_of_order[name] = move.out_of_order
+                if move.out_of_order is not None:
+                    self.out_of_order[name] = move.out_of_order
                 if move.row.id:
                     self.rows[name] = move.row
                 if move.anew:
@@ -455,7 +458,9 @@ class _MailboxMove:
             report.outcome = CopyOutcome.PAUSED if isinstance(error, Throttled) else CopyOutcome.FAILED
         elif self.end.stopped:  # a wait that the server stated outlives the stop: whoever begins the next run is told of it
             report.outcome = CopyOutcome.PAUSED
-            report.retry_after = max((wait for pace in self.pairs.paces.values() if (wait := pace.standing_wait())), default=None)
+            standing = [(seconds, side, cause) for side, pace in self.pairs.paces.items() for cause, seconds in pace.standing_wait()]
+            if standing:
+                report.retry_after, report.side, report.cause = max(standing)
         else:
             report.outcome = CopyOutcome.PARTIAL if report.set_aside else CopyOutcome.COMPLETE
 

@@ -73,11 +73,11 @@ class FolderMove:
     breaks: Breaks
     retry_set_aside: bool
     clock: recover.Clock
-    row: FolderRow                  # as the ledger has it, also after a failure
+    row: FolderRow                  # as the ledger has it or will with the next write, also after a failure
     pass_id: int = 0
     recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
-    out_of_order: int = 0           # messages of this pass that stand behind one that follows them at the source
+    out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
@@ -94,8 +94,8 @@ class FolderMove:
             raise
         finally:
             self.row = records.row
-            if self.recent_since is None:  # else it is another order on purpose
-                self.out_of_order = records.out_of_order()
+            # By the last days first it is another order on purpose.
+            self.out_of_order = records.out_of_order() if self.recent_since is None else 0
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
         again = self.retry_set_aside and self._try_set_aside_again(records)
@@ -108,11 +108,11 @@ class FolderMove:
             self.breaks.count(self.plan.source.name, error.uids)
             raise
         whole = not records.row.source_uidnext
-        finished, seen = self._move_rest(records, selected, status)
+        finished, reader = self._move_rest(records, selected, status)
         if finished:
-            if whole and seen < selected.messages:
-                self._name_what_is_not_listed(records, seen)
-            self._complete(records, selected, seen, whole)
+            if whole and reader.seen_before < selected.messages:
+                self._name_what_is_not_listed(records, reader.seen)
+            self._complete(records, selected, reader.seen, whole)
         self.tally.put(records.row, now=True)
         return finished
 
@@ -230,8 +230,8 @@ class FolderMove:
         records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets)
         self.claims.add(p.target_uid for p in pairs)
 
-    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, int]:
-        """Whether it came to its end, and how many messages the source listed."""
+    def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
+        """Whether it came to its end, and who knows how many messages the source listed."""
         name, accounted = self.plan.source.name, records.accounted()
         first = records.row.source_uidnext or 1
         wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
@@ -256,7 +256,7 @@ class FolderMove:
             raise
         if not finished:
             reader.abandon()
-        return finished, reader.seen
+        return finished, reader
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
@@ -317,7 +317,8 @@ class FolderMove:
         tagged = channel.answered(examine)
         if tagged is None or tagged.status != b"OK":
             why = channel.refusal(tagged, "select") if tagged is not None else None
-            raise why if isinstance(why, Throttled) else FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
+            raise why if isinstance(why, Throttled) else FolderLost(
+                Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE, server_text=why.server_text if why is not None else "")
         if refused is not None:
             raise refused
         return unlike

@@ -33,7 +33,7 @@ class Range:
 
 
 class Lists:
-    """`uids`: all UIDs from `first` up where they are sparse and many, else None. At most `size` messages a list, `small` in the first."""
+    """`uids`: all UIDs from `first` up where they are sparse and many, else None. `small` messages in the first list, then up to `size`."""
 
     def __init__(self, first: int, uidnext: int | None, messages: int, uids: array[int] | None, *, size: int, small: int) -> None:
         self._first = first
@@ -89,7 +89,8 @@ class Lists:
             yield found
 
     def unlisted(self, seen: int) -> list[tuple[int, EngineError]]:
-        """(UID, why) of what may be messages that the server refuses to list; none where it lists as many as it counts."""
+        """(UID, why) of what may be messages that the server refuses to list; none where it lists as many as it counted. `seen`: without
+        those that came in since."""
         return [] if self._first == 1 and seen >= self._messages else self._unlisted
 
     def _refuse(self, at: int, listing: Listing) -> None:

@@ -40,11 +40,7 @@ def pair_unique(source: Mapping[int, Hashable], target: Mapping[int, Hashable]) 
     """Pairs UIDs whose key nobody else has, on either side: where several have it, it does not tell whose copy is whose."""
     often_here, often_there = Counter(source.values()), Counter(target.values())
     alone = {key: uid for uid, key in target.items() if often_there[key] == 1}
-    return [Pair(uid, alone[key]) for uid, key in sorted(source.items(), key=_first) if often_here[key] == 1 and key in alone]
-
-
-def _first(pair: tuple[int, Hashable]) -> int:
-    return pair[0]
+    return [Pair(uid, alone[source[uid]]) for uid in sorted(source) if often_here[source[uid]] == 1 and source[uid] in alone]
 
 
 class Claims:

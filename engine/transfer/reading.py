@@ -31,6 +31,7 @@ from engine.transfer.lists import Lists
 from engine.transfer.matching import instant
 from engine.transfer.queues import Abandoned, ByteQueue
 from engine.transfer.records import Accounted, Listed
+from engine.wire.encoder import MAX_UID
 
 RANGE_MESSAGES = 2000            # messages listed at a time
 FIRST_RANGE = 200                # … and of a folder's first list, so that its first body comes soon
@@ -104,6 +105,7 @@ class Reader:
         self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
         self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
         self.seen = 0         # messages listed so far
+        self.seen_before = 0  # … of which so many were there when the folder was opened, as far as its UIDNEXT tells
         self._pipe: FetchPipe | None = None
         self._lists: Lists
         self._at: int = 0     # the message under way outside the pipe
@@ -180,7 +182,7 @@ class Reader:
 
     def _read(self, chosen: Callable[[Metadata], bool]) -> None:
         """One pass over the folder: reads what is `chosen` and not accounted for."""
-        self.seen = 0
+        self.seen = self.seen_before = 0
         self._lists.begin()
         previous = self._wanted.previous
         pipe = self._pipe = FetchPipe(self._session)
@@ -206,8 +208,8 @@ class Reader:
         assert not left, f"{left} messages were listed and not asked for"
         self._read_in_parts()
         self._settle_gone()
-        for uid, error in self._lists.unlisted(self.seen):
-            self.seen += 1
+        for uid, error in self._lists.unlisted(self.seen_before):
+            self.seen, self.seen_before = self.seen + 1, self.seen_before + 1
             self._put(Unreadable(Listed(Metadata(uid, 0, (), ""), 0), error), 0)
 
     def _read_bodies(self, pipe: FetchPipe) -> Listing | Ended:
@@ -226,12 +228,14 @@ class Reader:
     def _listed(self, found: list[Metadata], previous: int, chosen: Callable[[Metadata], bool]) -> int:
         """Takes one list's messages, in ascending order, each with its predecessor."""
         wanted = self._wanted
+        end = wanted.uidnext or MAX_UID + 1
         found.sort(key=_uid)
         for meta in found:
             uid = meta.uid
             if uid <= previous:
                 continue
             self.seen += 1
+            self.seen_before += uid < end
             if uid not in wanted.accounted and chosen(meta):
                 self._schedule(Listed(meta, previous))
             previous = uid

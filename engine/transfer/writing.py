@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
@@ -75,7 +76,12 @@ class _Outcome:
         return not (self.arrived or self.set_aside or self.repairs or self.closed or self.vanished)
 
 
-_Unresolved = tuple[Listed, Outgoing, str]  # as listed, as sent, digest
+class _Unresolved(NamedTuple):
+    """Stored, and its UID not told. `digest`: hex SHA-256 of what was sent, "" where that is not known."""
+
+    listed: Listed
+    outgoing: Outgoing
+    digest: str
 
 
 class Writer:
@@ -104,6 +110,7 @@ class Writer:
         self._unresolved_intents: list[int] = []
         self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
         self._again: list[Ready] = []  # the message that is sent once more by itself
+        self._sending: list[Ready] = []  # the batch of which not all is on the wire yet
         self._next = _Outcome()
         self.proof = Proof()
         self._uidplus = "UIDPLUS" in target.capabilities
@@ -138,7 +145,7 @@ class Writer:
 
     def suspects(self) -> list[int]:
         """Source UIDs of the oldest unanswered batch: what the destination was working on when the connection broke."""
-        batch = self._again or (self._sent[0].batch if self._sent else [])
+        batch = self._again or (self._sent[0].batch if self._sent else self._sending)
         return [r.listed.meta.uid for r in batch]
 
     def save(self) -> None:
@@ -155,6 +162,7 @@ class Writer:
     def _send(self, batch: list[Ready]) -> None:
         octets = sum(r.outgoing.size for r in batch)
         held = 0 if batch[0].stream else octets
+        self._appender.hear()
         self._gate.before(len(batch), octets)
         while self._sent and not self._fits(octets, held):
             self._finish_oldest()
@@ -165,7 +173,9 @@ class Writer:
         intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, self._floor)
         [intent_id] = self._write((intent,)).intents
         points.reached("before a batch is sent")
+        self._sending = batch
         pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
+        self._sending = []
         points.reached("after a batch was sent")
         self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets, held))
         self._sent_octets += octets
@@ -181,6 +191,15 @@ class Writer:
                 and self._sent_octets + octets <= window(WINDOW_STREAMED))
 
     def _finish_oldest(self) -> None:
+        """Takes the answer to the oldest batch. Before refused messages go again, what follows in the window is answered."""
+        answered = [self._answer_oldest()]
+        if len(answered[0][0].batch) > 1 and any(result.error is not None for result in answered[0][1]):
+            while self._sent:
+                answered.append(self._answer_oldest())
+        for sent, results in answered:
+            self._act_on(sent, results)
+
+    def _answer_oldest(self) -> tuple[_Sent, list[Appended]]:
         sent = self._sent[0]
         results = self._appender.wait(sent.pending)
         points.reached("after a batch was answered")
@@ -189,49 +208,57 @@ class Writer:
         self._sent_octets -= sent.octets
         self._held_octets -= sent.held
         self._gate.done(len(sent.batch))
-        refused = any(r.error is not None for r in results)
-        if refused and len(sent.batch) > 1:
-            while self._sent:  # before its messages go again, what follows in the window is answered: one thing at a time
-                self._finish_oldest()
-        judged = False
+        return sent, results
+
+    def _act_on(self, sent: _Sent, results: list[Appended]) -> None:
+        """What the first refused message of a batch was refused for is acted upon; the others of the batch are sent by themselves before
+        more is done about them, because it may be mended."""
+        unresolved, acted, several = len(self._unresolved), False, len(sent.batch) > 1
         for ready, result in zip(sent.batch, results, strict=True):
             outgoing = ready.outgoing
             if result.error is not None:
                 self._again, self._in_order = [ready], False
-                result, outgoing = self._after_refusal(ready, result.error, was_batch=len(sent.batch) > 1, judged=judged,
-                                                       spent=ready.stream is not None and not sent.pending.unread)
-                self._again, judged = [], True
+                if acted:
+                    result = self._send_alone(outgoing)
+                if result.error is not None:
+                    result, outgoing = self._after_refusal(ready, result.error, was_batch=several and not acted,
+                                                           spent=ready.stream is not None and not sent.pending.unread)
+                self._again, acted = [], True
             self._settle(ready, outgoing, result)
-        if self._uidplus:
-            self._next.closed.append(sent.intent)
-        else:
+        if len(self._unresolved) > unresolved:  # not told, whatever is offered (RFC 4315 §2: UIDNOTSTICKY)
             self._unresolved_intents.append(sent.intent)
+            self._uidplus = False
+        else:
+            self._next.closed.append(sent.intent)
 
-    def _after_refusal(self, ready: Ready, error: EngineError, *, was_batch: bool, judged: bool, spent: bool) -> tuple[Appended, Outgoing]:
+    def _send_alone(self, outgoing: Outgoing) -> Appended:
+        [result] = self._appender.wait(self._appender.send(self._records.row.target, [outgoing]))
+        return result
+
+    def _after_refusal(self, ready: Ready, error: EngineError, *, was_batch: bool, spent: bool) -> tuple[Appended, Outgoing]:
         """What to do with one refused message: wait and send again, create the folder, send it alone, repair it, or give it up. Its intent
-        is still open. `judged`: what its batch was refused for has been acted upon for a message before it, so it is sent by itself before
-        more is done. `spent`: its octets were taken from the reader and cannot be sent again. Raises Refused, Throttled or FolderLost when
-        the refusal is not about this message."""
+        is still open. `spent`: its octets were taken from the reader and cannot be sent again. Raises Refused, Throttled or FolderLost
+        when the refusal is not about this message."""
         folder, uid = self._records.row.target, ready.listed.meta.uid
         waits, may_create = iter(BUSY_WAIT_SECONDS), True
         outgoing, first = ready.outgoing, error
         repairs: Iterator[tuple[Repair, Outgoing]] | None = None
         made: list[Repair] = []
         while True:
-            if judged:
-                judged = was_batch = False
-            elif error.cause in FATAL:
+            if error.cause in FATAL:
                 raise Refused(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
-            elif UNASKED_LITERAL.search(error.server_text):  # Cyrus with `literalminus` offers LITERAL+ and hangs up after this
+            if UNASKED_LITERAL.search(error.server_text):  # Cyrus with `literalminus` offers LITERAL+ and hangs up after this
                 raise ConnectionBroken(error.cause, side=Side.DESTINATION, server_text=error.server_text, detail=error.detail)
-            elif error.cause in BUSY:
+            if error.cause in BUSY:
                 wait = next(waits, None)
                 if wait is None or spent or (error.retry_after or 0) > wait:
                     raise Throttled(error.cause, side=Side.DESTINATION, server_text=error.server_text,
                                     retry_after=error.retry_after or 60.0)
                 time.sleep(wait)
-            elif error.cause is Cause.X_FOLDER and may_create and not spent:  # TRYCREATE (RFC 3501 §6.3.11)
-                if self._records.row.moved or self._records.row.already_there or self._next.arrived:
+            elif error.cause is Cause.X_FOLDER and may_create:  # TRYCREATE (RFC 3501 §6.3.11)
+                if spent or self._records.row.moved or self._records.row.already_there or self._next.arrived:
+                    if ready.stream:
+                        ready.stream.abandon()
                     raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, server_text=error.server_text)
                 self._target.create(folder)
                 may_create = False
@@ -261,7 +288,7 @@ class Writer:
         if result.error is not None:
             self._next.set_aside.append(set_aside_row(ready.listed, result.error))
         elif result.target_uid is None:
-            self._unresolved.append((ready.listed, outgoing, _digest_of(outgoing)))
+            self._unresolved.append(_Unresolved(ready.listed, outgoing, _digest_of(outgoing)))
         else:
             self._arrived(ready.listed, outgoing, result.target_uid)
 
@@ -304,19 +331,20 @@ class Writer:
     def _paired(self, waiting: Sequence[_Unresolved], there: Sequence[Metadata]) -> dict[int, int]:
         """Destination UID by source UID. What was stored in the order in which it was sent pairs by its place; else by size and date where
         only one message has them, and by every octet where several do."""
+        there = sorted(there, key=_uid)
         if self._in_order and self._appender.in_order and [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
             return {item.meta.uid: m.uid for (item, _, _), m in zip(waiting, there, strict=True)}
         found = _by_uid(pair_unique({item.meta.uid: (outgoing.size, instant(outgoing.internal_date)) for item, outgoing, _ in waiting},
                                     {m.uid: (m.size, instant(m.internal_date)) for m in there}))
         taken = set(found.values())
-        if alike := [m.uid for m in there if m.uid not in taken]:
+        if len(found) < len(waiting) and (alike := [m.uid for m in there if m.uid not in taken]):
             self._target.examine(self._records.row.target)
             digests = dict(fetch_digests(self._target, alike))
             self._target.unselect()
             found |= _by_uid(pair_equal({item.meta.uid: digest for item, _, digest in waiting if item.meta.uid not in found}, digests))
         taken = set(found.values())  # what the server altered is ours all the same: it lies in our window and has the date we gave
         return found | _by_uid(pair_equal(
-            {item.meta.uid: instant(item.meta.internal_date) for item, _, _ in waiting if item.meta.uid not in found},
+            {item.meta.uid: instant(outgoing.internal_date) for item, outgoing, _ in waiting if item.meta.uid not in found},
             {m.uid: instant(m.internal_date) for m in there if m.uid not in taken}))
 
     def _write(self, intents: Sequence[Intent]) -> Written:
@@ -328,6 +356,10 @@ class Writer:
             clear_set_aside=[a.listed.meta.uid for a in done.arrived if a.listed.meta.uid in self._records.set_aside])
         self._told()
         return written
+
+
+def _uid(meta: Metadata) -> int:
+    return meta.uid
 
 
 def _by_uid(pairs: Iterable[Pair]) -> dict[int, int]:
@@ -362,6 +394,8 @@ def _unhashed(outgoing: Outgoing) -> Outgoing:
 
 def _digest_of(outgoing: Outgoing) -> str:
     content = outgoing.content
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
     return content.digest() if isinstance(content, _Hashing) else ""
 
 

@@ -116,6 +116,7 @@ class Destination:
     `unasked`: of these messages no octet is taken before they are refused. `breaks_at`: with this answer the connection is lost."""
 
     uidplus: bool = True
+    tells_uids: bool = True                          # … and says so in its answers
     rtt: float = 0.0
     refuses: Callable[[Outgoing], EngineError | None] = lambda message: None
     one_fate: bool = True
@@ -167,12 +168,15 @@ class Destination:
     def _store(self, message: Outgoing, octets: bytes) -> Appended:
         uid = self.uid_of(message.uid) if self.uid_of else self.uidnext
         self.deliver(self.alters(octets), uid, message.flags, message.internal_date)
-        return Appended(message.uid, uid if self.uidplus else None, None)
+        return Appended(message.uid, uid if self.uidplus and self.tells_uids else None, None)
 
     def deliver(self, octets: bytes, uid: int | None = None, flags: tuple[str, ...] = (), date: str = LATER) -> None:
         """Into the folder, whoever sent it."""
         self.folder.append(Stored(self.uidnext if uid is None else uid, octets, flags, date))
         self.uidnext = max(self.uidnext, self.folder[-1].uid + 1)
+
+    def hear(self) -> None:
+        """It has said nothing that was not asked for."""
 
     def wait(self, sent: Batch) -> list[Appended]:
         self.now += self.answer_seconds

@@ -105,8 +105,8 @@ def test_breaks_with_progress_between_them_do_not_add_up(rig: Make) -> None:
         before = login
 
 
-@pytest.mark.parametrize(("times", "ended"), [(5, "complete"), (6, "paused")])
-def test_a_server_that_asks_for_a_little_time_gets_it_five_times(rig: Make, times: int, ended: str) -> None:
+@pytest.mark.parametrize(("times", "ended"), [(5, "complete"), (None, "paused")])
+def test_a_server_that_asks_for_a_little_time_gets_it_five_times(rig: Make, times: int | None, ended: str) -> None:
     one = rig()
     one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=ASKED, times=times))
     one.copy()
@@ -149,7 +149,7 @@ def test_what_the_other_side_asked_for_is_not_said_of_the_one_that_broke(rig: Ma
     report = one.copy().report
     assert report is not None
     assert (report.outcome.value, report.side, report.cause) == ("paused", Side.DESTINATION, Cause.DESTINATION_BUSY)
-    assert (Side.SOURCE, Cause.DNS_CONNECT, "the server closed the connection") in heard.lines
+    assert (Side.SOURCE, Cause.DNS_CONNECT) in [line[:2] for line in heard.lines]
 
 
 @pytest.mark.parametrize(("times", "ended"), [(2, "complete"), (3, "partial")])

@@ -164,3 +164,15 @@ def test_octets_are_hashed_as_they_are_sent_and_anew_when_they_are_sent_again() 
             assert one.digest() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     hashed = _hashed(ready(1).outgoing)
     assert (hashed.uid, hashed.size, hashed.internal_date) == (1, 14, DATE)
+
+
+def test_uids_that_are_promised_and_not_told_are_read_back_before_anything_is_forgotten(hand: MakeHand) -> None:
+    one = hand(tells_uids=False, breaks_at=3, breaks_with=ConnectionBroken(Cause.DESTINATION_CONNECT, side=Side.DESTINATION))
+    with pytest.raises(ConnectionBroken):
+        one.take(*(ready(uid) for uid in range(1, 385)))
+    one.writer.save()
+    assert sorted(uid for uids in one.open_intents() for uid in uids) == list(range(1, 385))  # to be looked up: they are there
+    again = hand(tells_uids=False)
+    again.take(*(ready(uid) for uid in range(1, 4)))
+    assert again.runs() == [(1, 3, 100)]
+    assert again.open_intents() == []

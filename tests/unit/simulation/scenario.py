@@ -37,9 +37,9 @@ MOST_STALL = 50.0             # seconds that a dead client's commands may lie un
 MOST_STALL_NO_UIDPLUS = 1.2   # … where a surplus copy cannot be removed: less than the settling (recover.SETTLE_SECONDS)
 
 # Batches so small that a mailbox of thirty messages fills windows and queues; read by name, because constants move between modules.
-SMALL = {"RANGE_MESSAGES": 9, "BATCH_MESSAGES": 4, "BATCH_BYTES": 4000, "STREAM_OVER": 5000, "STREAM_BUFFER": 2000, "QUEUE_BYTES": 9000,
-         "WINDOW_BYTES": 9000, "WINDOW_STREAMED": 20000, "RESOLVE_MESSAGES": 5, "MULTIAPPEND_BATCH": 3, "_STATUS_AT_ONCE": 2,
-         "_HEADER_BATCH": 5}
+SMALL = {"RANGE_MESSAGES": 9, "FIRST_RANGE": 3, "BATCH_MESSAGES": 4, "BATCH_BYTES": 4000, "STREAM_OVER": 5000, "STREAM_BUFFER": 2000,
+         "QUEUE_BYTES": 9000, "WINDOW_BYTES": 9000, "WINDOW_STREAMED": 20000, "RESOLVE_MESSAGES": 5, "MULTIAPPEND_BATCH": 3,
+         "_STATUS_AT_ONCE": 2, "_FOLDERS_AT_ONCE": 2, "_HEADER_BATCH": 5}
 DESTINATIONS = (
     "IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS LITERAL+", "IMAP4rev1 UIDPLUS MULTIAPPEND LITERAL+", "IMAP4rev1 UIDPLUS MULTIAPPEND",
     "IMAP4rev1 UIDPLUS LITERAL-", "IMAP4rev1", "IMAP4rev1 LITERAL+", "IMAP4rev1 MULTIAPPEND LITERAL+",

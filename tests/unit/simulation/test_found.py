@@ -1,6 +1,7 @@
 """What the simulation found, each as the smallest story that shows it."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,7 +108,37 @@ def test_what_is_sent_again_is_not_taken_for_a_message_of_the_same_size(rig: Mak
     assert flagged == [mails[5].content]
 
 
-STEPS = range(96, 264, 8)
+@pytest.mark.parametrize("destination", ["IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS LITERAL+", "IMAP4rev1"])
+def test_one_message_that_always_ends_the_connection_is_set_aside(rig: Make, destination: str) -> None:
+    one = rig(destination=destination)
+    mails = one.fill(9)
+    mails[4].internal_date = "29-Feb-2020 01:02:03 +0000"
+    one.destination.faults.append(Fault("APPEND", Action.CLOSE, contains=b"29-Feb-2020", times=None))
+    for _ in range(3):
+        report = one.copy().report
+    assert report is not None and report.outcome is CopyOutcome.PARTIAL
+    assert [aside.uid for aside in report.set_aside] == [mails[4].uid]
+    assert one.contents("destination") == one.contents("source") - Counter([mails[4].content])
+
+
+def test_one_message_that_no_list_may_name_is_named_though_another_came_meanwhile(rig: Make) -> None:
+    one = rig()
+    bad = one.fill(20)[7]
+    bad.unlisted, bad.fault = b"NO [SERVERBUG] Internal error occurred", BodyFault.REFUSED
+    record, came = one.source.record, []
+
+    def record_and_deliver(connection: int, verb: str, line: bytes, login: str | None) -> None:
+        if b"BODY.PEEK" in line and not came:
+            came.extend(one.fill(1))
+        record(connection, verb, line, login)
+
+    one.source.record = record_and_deliver  # type: ignore[method-assign]
+    report = one.copy().report
+    assert report is not None and came
+    assert [aside.uid for aside in report.set_aside] == [bad.uid]
+
+
+STEPS = range(100, 280, 6)
 
 
 def killed(rig: Make, source: str, step: int) -> Rig:
