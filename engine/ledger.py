@@ -8,6 +8,9 @@ Two stores implement `LedgerStore`: a SQLite file (engine/ledger_file.py, comman
 (portal/store/ledger.py), where each write is conditional on the worker's fence. Stores hold rows and decide nothing;
 engine/transfer/ decides.
 
+Rows that are only made and read are named tuples, whose classes a start pays a tenth for; dataclasses are those that are changed field by
+field, or written as a dict.
+
 Every write is durable when the method returns (fsync): an APPEND may follow only a stored intent.
 """
 from __future__ import annotations

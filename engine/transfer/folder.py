@@ -247,12 +247,12 @@ class FolderMove:
             finished = writer.take(reader.queue)
             if finished:
                 reader.finish()
-                self._prove(records, writer.proof)
+            self._prove(records, writer.proof)
         except BaseException as error:
             self._note_break(error, reader, writer)
             reader.abandon()
             if isinstance(error, EngineError):
-                self._save(writer, error)
+                self._save(records, writer, error)
             raise
         if not finished:
             reader.abandon()
@@ -268,12 +268,15 @@ class FolderMove:
         elif reader.reading_uid:
             self.breaks.count(self.plan.source.name, [reader.reading_uid])
 
-    def _save(self, writer: Writer, error: EngineError) -> None:
-        """Keeps what is known. Where the destination's connection still stands, its outstanding answers are waited for first; nothing more
-        is sent to a server that asked to wait."""
+    def _save(self, records: FolderRecords, writer: Writer, error: EngineError) -> None:
+        """Keeps what is known. Where the destination's connection still stands, its outstanding answers are waited for first, and what was
+        appended is read back; nothing more is sent to a server that asked to wait."""
         if error.side is Side.SOURCE or isinstance(error, Throttled):
+            asks = not isinstance(error, Throttled)
             try:
-                writer.drain(ask=not isinstance(error, Throttled))
+                writer.drain(ask=asks)
+                if asks:
+                    self._prove(records, writer.proof)
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open

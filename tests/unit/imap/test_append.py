@@ -335,6 +335,26 @@ def test_what_a_refusal_means(status: bytes, kind: type[EngineError], cause: Cau
     assert result.error.retry_after == (1.5 if b"Backoff" in status else result.error.retry_after)
 
 
+def test_a_pause_that_is_asked_for_in_an_answer_nobody_waits_for_is_heard_before_the_next_batch() -> None:
+    def talk(peer: Peer) -> None:
+        tags = []
+        for _ in range(2):
+            tags.append(peer.expect(b"APPEND"))
+            peer.octets(1)
+            peer.line()
+        peer.send(tags[0] + b" OK [APPENDUID 7 1] stored\r\n" + tags[1] + b" NO Suggested Backoff Time: 1500 milliseconds\r\n")
+
+    with Scripted(after_login(talk), capabilities=UIDPLUS + b" LITERAL+") as server, server.session(Side.DESTINATION) as session:
+        appender = Appender(session)
+        first, second = (appender.send("a", [outgoing(n, b"x")]) for n in (1, 2))
+        assert uids(appender.wait(first)) == [1]
+        assert session.channel.stream.has_line and session.channel.take_throttle() is None
+        appender.hear()
+        notice = session.channel.take_throttle()
+        assert notice is not None and notice.retry_after == 1.5
+        assert isinstance(appender.wait(second)[0].error, Throttled)
+
+
 def test_one_refused_message_takes_its_multiappend_with_it_and_nothing_is_stored() -> None:
     with ProviderSimulator("dovecot") as server:
         server.append_refusals.append(AppendRefusal(b"NO [CANNOT] bad message", contains=b"poison"))
