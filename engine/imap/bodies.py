@@ -12,6 +12,7 @@ from engine.imap.channel import Channel
 HARD_CAP = 2 << 30            # octets of one body when the caller states no cap
 CHUNK = 64 * 1024
 SMALL = 64 * 1024             # a body up to this is read in one piece
+_SPOOL_MEMORY = 1 << 20
 SLOWEST = 4096                # octets a second: a body that comes slower breaks the connection
 
 
@@ -58,6 +59,17 @@ class Body:
             return b"".join(self.chunks(HARD_CAP))
         left, self._left = self._left, 0
         return self._stream.read_exact(left)
+
+    def spooled(self) -> Body:
+        """The same message taken off the wire, on disk beyond a megabyte."""
+        import tempfile  # rarely needed, and slow to load
+
+        # Closed when the body is forgotten: the file has no name.
+        spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115  # its Body closes it
+        for piece in self.chunks(256 * 1024):
+            spool.write(piece)
+        spool.seek(0)
+        return Body(self.uid, self.length, None, spool=spool)
 
     def drain(self) -> None:
         """Reads past what was not taken."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from engine.errors import EngineError, MessageRefused, ProtocolError
 from engine.imap import metadata
@@ -29,7 +29,6 @@ from engine.wire.decoder import LONG_LINE_CAP, REPLY_CAP, Value, number, split_u
 MAX_BATCH = 10_000            # UIDs of one command where the provider states no limit
 UNASKED_RESPONSES = 1_000_000  # that one pipe reads past before it takes the server for broken
 LIST_SURPLUS = 100_000        # messages of one list beyond what the folder counts
-_SPOOL_MEMORY = 1 << 20       # a body whose UID comes after it waits on disk beyond this
 _OWNER = "a stream of messages"
 _NUMBERS_KEPT = 20_000        # sequence numbers remembered where UID FETCH lists nothing
 
@@ -362,25 +361,18 @@ class FetchPipe:
 
     def _uid_comes_last(self, length: int) -> Body | None:
         """The server tells the UID after the body: the octets wait, on disk if they are many."""
-        import tempfile  # rarely needed, and slow to load
-
         self._capped(length, None)
-        # Closed when the body is forgotten: the file has no name.
-        spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY)  # noqa: SIM115  # its Body closes it
-        body = Body(0, length, self._channel)
-        for chunk in body.chunks(256 * 1024):
-            spool.write(chunk)
+        body = Body(0, length, self._channel).spooled()
         rest = self._end_of_response()
         rest[0] = b"(" + rest[0]
         uid = _uid_of(_items(rest))
         flight = self._waits_for(uid)
         if flight is None:
-            spool.close()
             self._pass_over()
             return None
         flight.waiting.discard(uid)
-        spool.seek(0)
-        return Body(uid, length, None, spool=spool)
+        body.uid = uid
+        return body
 
     # -- lists -----------------------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,9 @@ class Reader:
         self._suspects: deque[Listed] = deque()     # … and with nothing else in flight: they broke the connection
         self._in_parts: list[Listed] = []
         self._waiting: dict[int, Listed] = {}       # asked for
+        self._order: deque[int] = deque()           # UIDs as they were asked for, those before the first that waits left off
+        self._early: dict[int, tuple[Listed, Body]] = {}  # came before one that was asked for earlier
+        self._early_octets = 0
         self._asked_alone: set[int] = set()
         self._refusals: dict[int, EngineError] = {}  # why, of those that are asked for again
         self._gone: list[Listed] = []
@@ -204,7 +207,7 @@ class Reader:
                 self._pipe = None
         if self._error is not None:
             raise self._error
-        left = len(self._pending) + len(self._alone) + len(self._suspects) + len(self._waiting)
+        left = len(self._pending) + len(self._alone) + len(self._suspects) + len(self._waiting) + len(self._early)
         assert not left, f"{left} messages were listed and not asked for"
         self._read_in_parts()
         self._settle_gone()
@@ -221,9 +224,9 @@ class Reader:
             event = pipe.next()
             if not isinstance(event, Body):
                 return event
-            item = self._waiting.pop(event.uid, None)
+            item = self._waiting.get(event.uid)
             if item is not None:
-                self._hand_over(item, event, pipe)
+                self._in_its_turn(item, event, pipe)
 
     def _listed(self, found: list[Metadata], previous: int, chosen: Callable[[Metadata], bool]) -> int:
         """Takes one list's messages, in ascending order, each with its predecessor."""
@@ -268,7 +271,8 @@ class Reader:
 
     def _ask_more(self, pipe: FetchPipe) -> None:
         window = self._gate.window
-        while pipe.commands < window(WINDOW_COMMANDS) and (pipe.octets < window(WINDOW_BYTES) or not pipe.commands):
+        while pipe.commands < window(WINDOW_COMMANDS) and (
+                pipe.octets + self._early_octets < window(WINDOW_BYTES) or not pipe.commands):
             coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
             bodies_first = self._pending and pipe.commands == pipe.lists
             if coming < 2 * RANGE_MESSAGES and not bodies_first and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
@@ -313,12 +317,62 @@ class Reader:
         self._gate.before(len(group), octets)
         for item in group:
             self._waiting[item.meta.uid] = item
+        self._order.extend(item.meta.uid for item in group)
         if alone:
             self._asked_alone.update(item.meta.uid for item in group)
         largest = _largest(max(item.meta.size for item in group))
         pipe.ask_bodies([item.meta.uid for item in group], octets=octets, largest=largest, alone=alone)
 
     # -- what came -------------------------------------------------------------------------------------------------------------
+
+    def _in_its_turn(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
+        """Passes one body on when all that were asked for before it have come. (Dovecot goes on with the newest of several FETCHes whenever
+        its output was blocked: measured.)"""
+        order = self._order
+        if order[0] != item.meta.uid:
+            self._drop_answered()
+        del self._waiting[item.meta.uid]
+        if order[0] == item.meta.uid:
+            order.popleft()
+            self._hand_over(item, body, pipe)
+            if self._early:
+                self._release()
+        elif (kept := self._kept(item, body, pipe)) is not None:
+            self._early[item.meta.uid] = item, kept
+            self._early_octets += kept.length
+
+    def _drop_answered(self) -> None:
+        """What nothing is waited for any more: handed over, or not given."""
+        order, waiting, early = self._order, self._waiting, self._early
+        while order and order[0] not in waiting and order[0] not in early:
+            order.popleft()
+
+    def _release(self) -> None:
+        """Hands over what came early and whose turn it is now."""
+        while True:
+            self._drop_answered()
+            if not self._order or (early := self._early.pop(self._order[0], None)) is None:
+                return
+            self._order.popleft()
+            item, body = early
+            self._early_octets -= body.length
+            if body.length > STREAM_OVER:
+                self._pour(item, body, None)
+            else:
+                self._ready(item, body.read())
+
+    def _kept(self, item: Listed, body: Body, pipe: FetchPipe) -> Body | None:
+        """A body that came early: in memory, or on disk if it is large. None: it is to be asked for again."""
+        if body.length > STREAM_OVER:
+            kept = body.spooled()
+            pipe.end_body()
+            return kept
+        content = body.read()
+        pipe.end_body()
+        if len(content) == item.meta.size or self._whole(item, content):
+            return Body(item.meta.uid, len(content), None, content)
+        self._again(item)
+        return None
 
     def _hand_over(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
         """Passes one body on, or puts it where it is asked for again."""
@@ -365,6 +419,8 @@ class Reader:
                 self._gone.append(item)
         if ended.error is not None and not isinstance(ended.error, MessageRefused):
             self._error = self._error or ended.error
+        if self._early:
+            self._release()
 
     # -- what did not come -----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Reading one folder: what is asked for when, what is held, and what is taken for a whole message."""
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import tracemalloc
@@ -159,6 +160,38 @@ def test_the_next_list_is_asked_for_while_bodies_stream() -> None:
 
     with Scripted(talk) as server, server.session() as session, reader_of(session, 6000) as reader:
         assert uids_of(reader) == list(range(1, 6001))
+
+
+@pytest.mark.parametrize("octets", [10, 600_000, reading.STREAM_OVER + 70_000])
+def test_bodies_that_are_given_in_another_order_are_handed_on_as_they_were_asked_for(octets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dovecot goes on with the newest FETCH whenever its output was blocked. A large message waits on disk."""
+    monkeypatch.setattr(reading, "BATCH_MESSAGES", 2)
+    monkeypatch.setattr(reading, "WINDOW_BYTES", 64 << 20)
+    order: list[int] = []
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        line = peer.line()
+        peer.send(lists(range_of(line), octets) + line.partition(b" ")[0] + b" OK done\r\n")
+        asked = []
+        with contextlib.suppress(TimeoutError):
+            peer.conn.settimeout(0.3)
+            while True:
+                asked.append(peer.line())
+        peer.conn.settimeout(10)
+        for line in reversed(asked):
+            order.extend(range_of(line))
+            peer.send(bodies(range_of(line), octets) + line.partition(b" ")[0] + b" OK done\r\n")
+
+    with Scripted(talk) as server, server.session() as session, reader_of(session, 9) as reader:
+        taken = []
+        for item in reader.queue:
+            assert isinstance(item, Ready)
+            content = item.outgoing.content if isinstance(item.outgoing.content, bytes) else b"".join(item.outgoing.content)
+            assert len(content) == octets
+            taken.append(item.listed.meta.uid)
+    assert order != sorted(order)
+    assert taken == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("octets", "commands"), [(10, reading.WINDOW_COMMANDS), (900_000, 11)])
