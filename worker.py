@@ -421,7 +421,7 @@ def main() -> int:
     except (BadSettings, VaultError) as error:
         print(error, file=sys.stderr)
         return 2
-    logging.basicConfig(level=place.settings.log_level.upper(), format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=place.settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if what == "cron":
         reconcile_for_ever(place)

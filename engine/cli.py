@@ -256,6 +256,7 @@ def _copy(args: argparse.Namespace) -> int:
         print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
     else:
         print_copy(report)
+        print(f"账本 / ledger: {path}")
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
 
 

@@ -150,6 +150,7 @@ def _undo(args: argparse.Namespace) -> int:
             if seen.cause is not None:
                 return FAILED
             if not _agreed():
+                print("没有删除任何邮件。 / Nothing was removed.", file=sys.stderr)
                 return NOT_ALL
         report = undo_pass(account, ledger=ledger, pass_id=pass_id, route=route, dry_run=args.dry_run, even_if_gone=args.even_if_gone)
     finally:
@@ -168,7 +169,8 @@ def _which_pass(args: argparse.Namespace, manifest: Manifest) -> int:
     if args.pass_id in known:
         return int(args.pass_id)
     listed = "; ".join(f"{number}: {messages} messages" for number, messages in known.items() if messages) or "none"
-    raise Usage(f"say --pass N or --last; passes of which something is there: {listed}")
+    asked = f"there is no pass {args.pass_id}" if args.pass_id is not None else "say --pass N or --last"
+    raise Usage(f"{asked}; passes of which something is there: {listed}")
 
 
 def _agreed() -> bool:

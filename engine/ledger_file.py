@@ -5,6 +5,7 @@ it is open. A failed write raises EngineError(LEDGER_UNWRITABLE) and leaves the 
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ class SqliteLedger:
 
     def __init__(self, path: Path, pair: str) -> None:
         self._path = path
+        with contextlib.suppress(OSError):  # what cannot be made is told below; it names accounts, folders and what servers said
+            path.touch(mode=0o600)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")

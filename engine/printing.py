@@ -104,7 +104,8 @@ def print_copy(report: CopyReport) -> None:
     print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
           f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
     if report.out_of_order:
-        print(f"{report.out_of_order} stand behind one that follows them at the source: they were refused, or not given, at first")
+        print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，或没有给出；内容不受影响。")
+        print(f"{report.out_of_order} stand behind one that follows them at the source: refused, or not given, at first; nothing is lost.")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

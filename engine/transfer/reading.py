@@ -4,8 +4,9 @@ Runs in its own thread so that reading and appending overlap; lists and bodies a
 there is something to ask. A message that cannot be read in its batch is asked for alone (by sequence number too), then in parts: at most
 three tries; then it is handed over as Unreadable, with the server's words. One that is no longer there is handed over as Gone.
 Never writes the ledger, never sends anything but EXAMINE, STATUS and (UID) FETCH … BODY.PEEK.
-Bounds: what was read and not yet taken is QUEUE_BYTES, a message under way and STREAM_BUFFER; of the folder only RANGE_MESSAGES × 3
-messages' metadata are held, and 4 octets a UID where UIDs are sparse.
+Bounds: what was read and not yet taken is QUEUE_BYTES, a message under way and STREAM_BUFFER; what came before its turn and what is in
+flight are WINDOW_BYTES together; of the folder only RANGE_MESSAGES × 3 messages' metadata are held, and 4 octets a UID where UIDs are
+sparse.
 """
 from __future__ import annotations
 
