@@ -173,7 +173,9 @@ def _text_file(path: Path | None, option: str) -> str | None:
         return None
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:  # its words hold an octet of what may be a secret
+        raise Usage(f"{option} {path}: is not UTF-8 text") from None
+    except OSError as error:
         raise Usage(f"{option} {path}: {error}") from None
 
 
@@ -238,6 +240,9 @@ def _copy(args: argparse.Namespace) -> int:
     source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     routes = _routes(args)
     pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
+    here, there = ((one.login, one.endpoint.host, one.endpoint.port) for one in (source, destination))
+    if here == there:
+        raise Usage(f"source and destination are the same mailbox: {source.login} @ {source.endpoint}")
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, lambda *_: stop.ask())

@@ -253,6 +253,7 @@ class Appender:
         announced: deque[_Command] = deque()
         to_announce = iter(asked)
         for place in places:
+            self.hear()
             while len(announced) < len(lanes) and (following := next(to_announce, None)) is not None:
                 announced.append(self._announce(lanes[self._turn].channel, pending, mailbox, following, heads))
                 self._turn = (self._turn + 1) % len(lanes)

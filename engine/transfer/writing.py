@@ -58,6 +58,7 @@ class _Sent:
     at: float
     octets: int
     held: int
+    floor: int
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Writer:
         self._records = records
         self._claims = claims
         self._uidvalidity = uidvalidity
-        self._floor = floor
+        self._floor = self._least = floor  # no UID of ours is below
         self._goes_alone = goes_alone
         self._stopped = stopped
         self._told = told
@@ -108,6 +109,7 @@ class Writer:
         self._sent_octets = self._held_octets = 0
         self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
         self._unresolved_intents: list[int] = []
+        self._unresolved_floor = floor     # where to look for them
         self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
         self._again: list[Ready] = []  # the message that is sent once more by itself
         self._sending: list[Ready] = []  # the batch of which not all is on the wire yet
@@ -170,14 +172,16 @@ class Writer:
             self.drain()
         if not self._uidplus:
             batch = [r._replace(outgoing=_hashed(r.outgoing)) for r in batch]
-        intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, self._floor)
+        floor = self._floor
+        intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, floor)
         [intent_id] = self._write((intent,)).intents
         points.reached("before a batch is sent")
         self._sending = batch
+        self._in_order = self._in_order and self._appender.in_order  # as it is sent: lanes may end before it is read back
         pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
         self._sending = []
         points.reached("after a batch was sent")
-        self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets, held))
+        self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets, held, floor))
         self._sent_octets += octets
         self._held_octets += held
         if pending.unread and batch[0].stream:  # its reader pours into a stream that nobody takes: it must not wait for the window
@@ -226,6 +230,7 @@ class Writer:
                 self._again, acted = [], True
             self._settle(ready, outgoing, result)
         if len(self._unresolved) > unresolved:  # not told, whatever is offered (RFC 4315 §2: UIDNOTSTICKY)
+            self._unresolved_floor = min(self._unresolved_floor, sent.floor) if self._unresolved_intents else sent.floor
             self._unresolved_intents.append(sent.intent)
             self._uidplus = False
         else:
@@ -287,7 +292,7 @@ class Writer:
     def _settle(self, ready: Ready, outgoing: Outgoing, result: Appended) -> None:
         if result.error is not None:
             self._next.set_aside.append(set_aside_row(ready.listed, result.error))
-        elif result.target_uid is None:
+        elif result.target_uid is None or result.target_uid < self._least or result.target_uid in self._claims:  # not told, or not true
             self._unresolved.append(_Unresolved(ready.listed, outgoing, _digest_of(outgoing)))
         else:
             self._arrived(ready.listed, outgoing, result.target_uid)
@@ -314,7 +319,7 @@ class Writer:
     def _resolve(self) -> None:
         """Destination UIDs of what was appended since the last time, read back (no UIDPLUS)."""
         self._target.examine(self._records.row.target)
-        there = [m for m in fetch_metadata(self._target, self._floor, None) if m.uid not in self._claims]
+        there = [m for m in fetch_metadata(self._target, self._unresolved_floor, None) if m.uid not in self._claims]
         self._target.unselect()
         waiting, self._unresolved = self._unresolved, []
         found = self._paired(waiting, there)
@@ -332,7 +337,7 @@ class Writer:
         """Destination UID by source UID. What was stored in the order in which it was sent pairs by its place; else by size and date where
         only one message has them, and by every octet where several do."""
         there = sorted(there, key=_uid)
-        if self._in_order and self._appender.in_order and [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
+        if self._in_order and [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
             return {item.meta.uid: m.uid for (item, _, _), m in zip(waiting, there, strict=True)}
         found = _by_uid(pair_unique({item.meta.uid: (outgoing.size, instant(outgoing.internal_date)) for item, outgoing, _ in waiting},
                                     {m.uid: (m.size, instant(m.internal_date)) for m in there}))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.provider_simulator import message
@@ -31,3 +32,6 @@ class Rig(Story):
 
     def is_exact(self) -> bool:
         return self.contents("source") == self.contents("destination")
+
+
+Make = Callable[..., Rig]

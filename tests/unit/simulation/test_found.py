@@ -2,37 +2,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from engine.report import CopyOutcome
 from tests.support.provider_simulator import Action, AppendRefusal, BodyFault, Fault
-from tests.unit.simulation.rig import Rig
+from tests.unit.simulation.rig import Make, Rig
 
-Make = Callable[..., Rig]
 WAIT = b"Request is throttled. Suggested Backoff Time: 15000 milliseconds"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    opened: list[Rig] = []
-
-    def make(source: str = "dovecot", destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
-        for before in opened:  # one world at a time
-            before.leave()
-        opened.clear()
-        directory = tmp_path / str(len([*tmp_path.iterdir()]))
-        directory.mkdir()
-        one = Rig(directory, source, destination, **options)
-        one.enter()
-        opened.append(one)
-        return one
-
-    yield make
-    for one in opened:
-        one.leave()
 
 
 def test_a_large_message_that_is_refused_when_it_is_announced_stops_nothing(rig: Make) -> None:
