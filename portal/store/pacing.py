@@ -9,6 +9,7 @@ away, this process goes on with what it knew last.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 2.0
 AWAY_SECONDS = 10.0       # after a failure Redis is not asked for so long
 KEEP_SECONDS = 27 * 3600  # longer than a day's budget and than the longest wait
-TRIES = 50                # of a change that others overtake
+TRIES = 100               # of a change that others overtake
+PAUSE_SECONDS = 0.001     # before the second try, at most; so much longer before each further one
 _PREFIX = "banjia:pace:"
 
 _LOOK = """
@@ -34,11 +36,9 @@ local at = redis.call('TIME')
 return {redis.call('GET', KEYS[1]) or '', at[1], at[2]}
 """
 _SWAP = """
-local at = redis.call('TIME')
-local there = redis.call('GET', KEYS[1]) or ''
-if there ~= ARGV[1] then return {0, there, at[1], at[2]} end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return {1, there, at[1], at[2]}
+return 1
 """
 
 
@@ -81,12 +81,12 @@ class RedisPaceStore:
         return state, _time(seconds, micros)
 
     def _write(self, key: PaceKey, change: Change) -> tuple[PaceState, float]:
-        text, seconds, micros = self._look(keys=[_name(key)])
-        for _ in range(TRIES):
+        for tries in range(TRIES):
+            time.sleep(random.uniform(0.0, tries * PAUSE_SECONDS))  # noqa: S311  # out of step with the others, not a secret
+            text, seconds, micros = self._look(keys=[_name(key)])
             now = _time(seconds, micros)
             state = change(PaceState.from_text(text), now)
-            done, text, seconds, micros = self._swap(keys=[_name(key)], args=[text, state.to_text(), KEEP_SECONDS])
-            if done:
+            if self._swap(keys=[_name(key)], args=[text, state.to_text(), KEEP_SECONDS]):
                 self._own.learn(key, state)
                 return state, now
         raise RedisError("others write all the time")
