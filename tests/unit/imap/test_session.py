@@ -344,8 +344,10 @@ def test_logout_says_so_and_never_raises() -> None:
     with Scripted(after_login(lambda peer: peer.answer(b"LOGOUT", b"BYE farewell") and None)) as server, server.session() as session:
         session.logout()
         session.logout()
+        assert session.channel.stream.closed
     with Scripted(after_login(lambda peer: peer.conn.close())) as server, server.session() as session:
         session.logout()
+        assert session.channel.stream.closed
 
 
 def test_two_sessions_part_in_one_round_trip() -> None:

@@ -11,23 +11,19 @@ from tests.unit.mutation.by_hand import MakeHand, hands
 from tests.unit.mutation.stories import Heard, Make
 from tests.unit.mutation.two import MakeTwo, twos
 from tests.unit.simulation import scenario
-from tests.unit.simulation.rig import Rig
+from tests.unit.simulation.rig import Rig, rigs
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Make]:
-    opened: list[Rig] = []
-
-    def make(destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
-        one = Rig(tmp_path, "dovecot", destination, **options)
-        one.enter()
-        opened.append(one)
+    """With twelve messages at the source."""
+    def filled(destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
+        one = make(destination=destination, **options)
         one.fill(12)
         return one
 
-    yield make
-    for one in opened:
-        one.leave()
+    with rigs(tmp_path) as make:
+        yield filled
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the mutation run showed that nothing else held: what adoption does to the copies that it finds, and the edges of stored flags."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,25 +10,16 @@ from engine.report import CopyOutcome
 from engine.transfer.complete import header_only
 from engine.transfer.flags import StoredFlags, pack
 from tests.support.simulator_mail import Message
-from tests.unit.simulation.rig import Rig
+from tests.unit.simulation.rig import Make, rigs
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[[], Rig]]:
-    opened: list[Rig] = []
-
-    def make() -> Rig:
-        one = Rig(tmp_path, "dovecot", "IMAP4rev1 UIDPLUS LITERAL+")
-        one.enter()
-        opened.append(one)
-        return one
-
-    yield make
-    for one in opened:
-        one.leave()
+def rig(tmp_path: Path) -> Iterator[Make]:
+    with rigs(tmp_path) as make:
+        yield make
 
 
-def test_copies_that_are_found_get_the_flags_that_they_lack_and_keep_their_own(rig: Callable[[], Rig]) -> None:
+def test_copies_that_are_found_get_the_flags_that_they_lack_and_keep_their_own(rig: Make) -> None:
     one = rig()
     mails = one.fill(4)
     there = one.destination.add_folder("INBOX") if "INBOX" not in one.destination.account().folders else one.destination.account()["INBOX"]
@@ -41,7 +32,7 @@ def test_copies_that_are_found_get_the_flags_that_they_lack_and_keep_their_own(r
     assert [set(m.flags) for m in there.messages] == [{"\\Seen"}, {"\\Flagged", "\\Seen"}, {"\\Draft"}, {"\\Answered", "\\Flagged"}]
 
 
-def test_a_copy_that_its_server_altered_is_named_and_counted_once(rig: Callable[[], Rig]) -> None:
+def test_a_copy_that_its_server_altered_is_named_and_counted_once(rig: Make) -> None:
     one = rig()
     one.fill(5)
     one.destination.account()["INBOX"].altered = b"body 2 "

@@ -1,7 +1,7 @@
 """What the mutation run showed that nothing fast held: what the writer says of refusals, repairs and mail that vanished."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,26 +9,17 @@ import pytest
 from engine.causes import Cause, Side
 from engine.ledger import Repair
 from tests.support.provider_simulator import AppendRefusal
-from tests.unit.simulation.rig import Rig
+from tests.unit.simulation.rig import Make, Rig, rigs
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    opened: list[Rig] = []
-
-    def make(destination: str = "IMAP4rev1 UIDPLUS LITERAL+") -> Rig:
-        one = Rig(tmp_path, "dovecot", destination)
-        one.enter()
-        opened.append(one)
-        return one
-
-    yield make
-    for one in opened:
-        one.leave()
+def rig(tmp_path: Path) -> Iterator[Make]:
+    with rigs(tmp_path) as make:
+        yield lambda destination="IMAP4rev1 UIDPLUS LITERAL+": make(destination=destination)
 
 
 @pytest.mark.parametrize("destination", ["IMAP4rev1 UIDPLUS LITERAL+", "IMAP4rev1 UIDPLUS MULTIAPPEND LITERAL+", "IMAP4rev1"])
-def test_a_keyword_that_is_refused_is_left_off_and_named(rig: Callable[..., Rig], destination: str) -> None:
+def test_a_keyword_that_is_refused_is_left_off_and_named(rig: Make, destination: str) -> None:
     one = rig(destination)
     mails = one.fill(6)
     mails[3].flags = ("\\Seen", "$label")
@@ -52,7 +43,7 @@ def _repairs(one: Rig) -> list[list]:
         ledger.close()
 
 
-def test_mail_that_vanishes_while_it_is_moved_is_counted(rig: Callable[..., Rig]) -> None:
+def test_mail_that_vanishes_while_it_is_moved_is_counted(rig: Make) -> None:
     one = rig()
     mails = one.fill(30)
     inbox = one.source.account()["INBOX"]
@@ -72,7 +63,7 @@ def test_mail_that_vanishes_while_it_is_moved_is_counted(rig: Callable[..., Rig]
     assert one.is_exact()
 
 
-def test_a_full_destination_is_named_with_its_words_and_its_side(rig: Callable[..., Rig]) -> None:
+def test_a_full_destination_is_named_with_its_words_and_its_side(rig: Make) -> None:
     one = rig()
     one.fill(9)
     one.destination.account().quota = 900

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.provider_simulator import message
@@ -35,3 +36,24 @@ class Rig(Story):
 
 
 Make = Callable[..., Rig]
+
+
+@contextmanager
+def rigs(directory: Path) -> Iterator[Make]:
+    """Makes worlds, each in a directory of its own and one at a time, and ends the last."""
+    opened: list[Rig] = []
+
+    def make(source: str = "dovecot", destination: str = "IMAP4rev1 UIDPLUS LITERAL+", **options: int) -> Rig:
+        for before in opened:
+            before.leave()
+        opened.clear()
+        own = directory / str(len([*directory.iterdir()]))
+        own.mkdir()
+        one = Rig(own, source, destination, **options)
+        one.enter()
+        opened.append(one)
+        return one
+
+    yield make
+    for one in opened:
+        one.leave()
