@@ -9,8 +9,8 @@
 
 Owns: listening on an ephemeral port of 127.0.0.1, counting and recording every command (a line shows secrets to the test, never
 in its repr). Must not: be lenient: what the profile's server refuses is refused, and what a mover must not do to a source is recorded.
-The protocol is in simulator_session.py (odd wordings in simulator_oddities.py), profiles in simulator_profiles.py, mail in
-simulator_mail.py, faults in simulator_faults.py.
+What it says is in simulator_session.py and the files of verbs named there (odd wordings in simulator_oddities.py), profiles in
+simulator_profiles.py, mail in simulator_mail.py, faults in simulator_faults.py.
 """
 from __future__ import annotations
 
@@ -148,7 +148,11 @@ class ProviderSimulator:
 
     def disconnect_all(self) -> None:
         """Cuts every connection as a crashing server does."""
-        self._loop.call_soon_threadsafe(lambda: [session.abort() for session in list(self._sessions)])
+        def cut() -> None:
+            for session in list(self._sessions):
+                session.abort()
+
+        self._loop.call_soon_threadsafe(cut)
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -15,7 +15,8 @@ _DATE = re.compile(rb'INTERNALDATE ("[^"]*")')
 _SIZE = re.compile(rb" ?RFC822\.SIZE (\d+)")
 
 
-def _each(change: Callable[[bytes], bytes]) -> Oddity:
+def each(change: Callable[[bytes], bytes]) -> Oddity:
+    """An oddity that changes one response at a time."""
     return lambda responses: [change(response) for response in responses]
 
 
@@ -120,16 +121,11 @@ def instead_of(marked: bytes, text: bytes) -> Callable[[bytes], bytes]:
 
 ODDITIES: dict[str, Oddity] = {
     "doubled parentheses": doubled_parentheses, "a surplus parenthesis": surplus_parenthesis, "messages out of order": backwards,
-    "every response twice": twice, "the UID behind the body": _each(uid_last), "BODY[] answered as RFC822": _each(as_rfc822),
-    "BODY[] answered as BODY.PEEK[]": _each(echoing_peek), "flags behind the body": _each(with_flags_behind),
-    "quoted strings for literals": _each(quoted_bodies), "literals for quoted strings": _each(dates_as_literals),
-    "sizes left out": _each(without_sizes), "negative sizes": _each(with_sizes(b"-12")),
-    "sizes that are no numbers": _each(with_sizes(b"big")),
-    "sizes that are NIL": _each(with_sizes(b"NIL")), "sizes of twenty digits": _each(with_sizes(b"99999999999999999999")),
+    "every response twice": twice, "the UID behind the body": each(uid_last), "BODY[] answered as RFC822": each(as_rfc822),
+    "BODY[] answered as BODY.PEEK[]": each(echoing_peek), "flags behind the body": each(with_flags_behind),
+    "quoted strings for literals": each(quoted_bodies), "literals for quoted strings": each(dates_as_literals),
+    "sizes left out": each(without_sizes), "negative sizes": each(with_sizes(b"-12")),
+    "sizes that are no numbers": each(with_sizes(b"big")),
+    "sizes that are NIL": each(with_sizes(b"NIL")), "sizes of twenty digits": each(with_sizes(b"99999999999999999999")),
     "noise in the middle": noisy, "EXPUNGE in the middle": expunging,
 }
-
-
-def each(change: Callable[[bytes], bytes]) -> Oddity:
-    """An oddity that changes one response at a time."""
-    return _each(change)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from engine.causes import Side
 from tests.support.provider_simulator import ProviderSimulator
+from tests.support.simulator_commands import Command
 from tests.support.simulator_mail import Folder, MailAccount
 from tests.support.simulator_profiles import Profile
-from tests.support.simulator_session import Command, SimulatedSession
+from tests.support.simulator_session import SimulatedSession
 from tests.unit.simulation.world import World, _Waiter
 
 SEND_WINDOW = 16 * 1024          # octets on their way to the server
@@ -39,7 +40,7 @@ class Manners:
 class _Session(SimulatedSession):
     sim: SimulatedServer
 
-    async def _meet_faults_and_execute(self, command: Command) -> None:
+    async def meet_faults_and_execute(self, command: Command) -> None:
         manners = self.sim.manners
         wait = manners.service + (manners.append_service if command.verb == "APPEND" else 0.0)
         if self.writer.abandoned and manners.stall_when_alone and not self.writer.stalled:
@@ -53,7 +54,7 @@ class _Session(SimulatedSession):
         before = [f for f in self.sim.faults if f.times]
         times = [f.times for f in before]
         try:
-            await super()._meet_faults_and_execute(command)
+            await super().meet_faults_and_execute(command)
         finally:
             for fault, left in zip(before, times, strict=True):
                 if fault.times != left:
