@@ -140,12 +140,15 @@ class Appender:
 
     # -- sending ---------------------------------------------------------------------------------------------------------------
 
-    def send(self, folder: str, batch: Sequence[Outgoing]) -> Pending:
-        """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`). Messages that cannot be written on the
-        wire (keyword, date, folder name) are not sent and come back with that error. Raises ConnectionBroken and the like."""
+    def send(self, folder: str, batch: Sequence[Outgoing], *, ask_first: bool = False) -> Pending:
+        """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`, and with `ask_first` each does). Messages
+        that cannot be written on the wire (keyword, date, folder name) are not sent and come back with that error. Raises
+        ConnectionBroken and the like."""
         self._channel.must_be_free()
         pending = Pending(batch, [], [None] * len(batch))
         heads = [self._head(pending, place, message) for place, message in enumerate(batch)]
+        if ask_first:
+            heads = [head and head._replace(ordinary=False) for head in heads]
         try:
             mailbox = encoder.mailbox(folder)
         except encoder.EncodeError as error:

@@ -52,6 +52,11 @@ class Breaks:
     def count(self, folder: str, uids: Iterable[int]) -> None:
         self.counts.update((folder, uid) for uid in uids)
 
+    def ask_from_now(self) -> None:
+        """Why the connection broke is known now: it was no message's doing."""
+        self.ask_first = True
+        self.counts.clear()
+
     def suspect(self, folder: str, uid: int) -> bool:
         return self.counts[folder, uid] > 0
 
@@ -263,7 +268,9 @@ class FolderMove:
         if not isinstance(error, ConnectionBroken | ProtocolError):
             return
         if error.side is Side.DESTINATION:
-            self.breaks.ask_first = self.breaks.ask_first or UNASKED_LITERAL.search(error.server_text) is not None
+            if not self.breaks.ask_first and UNASKED_LITERAL.search(error.server_text):
+                self.breaks.ask_from_now()
+                return
             self.breaks.count(self.plan.source.name, writer.suspects())
         elif reader.reading_uid:
             self.breaks.count(self.plan.source.name, [reader.reading_uid])

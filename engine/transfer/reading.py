@@ -4,9 +4,8 @@ Runs in its own thread so that reading and appending overlap; lists and bodies a
 there is something to ask. A message that cannot be read in its batch is asked for alone (by sequence number too), then in parts: at most
 three tries; then it is handed over as Unreadable, with the server's words. One that is no longer there is handed over as Gone.
 Never writes the ledger, never sends anything but EXAMINE, STATUS and (UID) FETCH … BODY.PEEK.
-Bounds: what was read and not yet taken is QUEUE_BYTES, a message under way and STREAM_BUFFER; what came before its turn and what is in
-flight are WINDOW_BYTES together; of the folder only RANGE_MESSAGES × 3 messages' metadata are held, and 4 octets a UID where UIDs are
-sparse.
+Bounds: what was read and not yet taken is handing.py's; what came before its turn and what is in flight are WINDOW_BYTES together; of
+the folder only RANGE_MESSAGES × 3 messages' metadata are held, and 4 octets a UID where UIDs are sparse.
 """
 from __future__ import annotations
 
@@ -14,13 +13,11 @@ import contextlib
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from engine.causes import Cause
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Throttled
-from engine.imap.append import Outgoing
 from engine.imap.fetch import Body, Metadata, fetch_uids
 from engine.imap.parts import AT_ONCE, fetch_in_parts
 from engine.imap.pipe import Ended, FetchPipe, Listing
@@ -28,10 +25,12 @@ from engine.imap.session import Session
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer.complete import far_too_short, header_only
+from engine.transfer.handing import STREAM_OVER, Gone, Handing, Unreadable
 from engine.transfer.lists import Lists
 from engine.transfer.matching import instant
-from engine.transfer.queues import Abandoned, ByteQueue
+from engine.transfer.queues import Abandoned
 from engine.transfer.records import Accounted, Listed
+from engine.transfer.turns import Turns
 from engine.wire.encoder import MAX_UID
 
 RANGE_MESSAGES = 2000            # messages listed at a time
@@ -40,37 +39,8 @@ BATCH_MESSAGES = 200             # bodies asked for by one UID FETCH
 BATCH_BYTES = 1 << 20            # … and their size together
 WINDOW_COMMANDS = 16             # FETCHes in flight
 WINDOW_BYTES = 8 << 20           # … and their bodies: a round trip of 150 ms at 50 MiB/s
-STREAM_OVER = 2 << 20            # a larger message travels chunk by chunk
-STREAM_CHUNK = 256 * 1024
-STREAM_BUFFER = 1 << 20          # octets of it between the two threads
-QUEUE_BYTES = 6 << 20            # read and not yet appended
-TOGETHER_BYTES = 256 * 1024      # handed over as one, at most …
-TOGETHER_MESSAGES = 64           # … and at the latest before we would wait for the network
-ITEM_BYTES = 512                 # what a message costs besides its octets
 LIES_BELIEVED = 20               # messages of another length than announced that are asked for twice
 PARTS_AT_MOST = 64               # messages that wait to be read in parts before the rest goes on
-
-
-class Ready(NamedTuple):
-    """A message on its way. With a `stream`, its content can be taken only once, while it is being read."""
-
-    listed: Listed
-    outgoing: Outgoing
-    stream: ByteQueue[bytes] | None = None
-
-
-class Unreadable(NamedTuple):
-    listed: Listed
-    error: EngineError
-
-
-class Gone(NamedTuple):
-    """Deleted or moved at the source since it was listed."""
-
-    listed: Listed
-
-
-Item = Ready | Unreadable | Gone
 
 
 def _unbroken(_: int) -> int:
@@ -104,27 +74,24 @@ class Reader:
         self._gate = session.channel.gate
         self._wanted = wanted
         self._exact_sizes = Quirk.SIZE_IS_ESTIMATE not in provider(session.provider).quirks
-        self.queue: ByteQueue[Item] = ByteQueue(QUEUE_BYTES)
+        self._handing = Handing(self._as_break)
+        self.queue = self._handing.queue
         self.seen = 0         # messages listed so far
         self.seen_before = 0  # … of which so many were there when the folder was opened, as far as its UIDNEXT tells
         self._pipe: FetchPipe | None = None
         self._lists: Lists
         self._at: int = 0     # the message under way outside the pipe
         self._pending: deque[Listed] = deque()      # listed, to be asked for
-        self._alone: deque[Listed] = deque()        # … by itself
-        self._suspects: deque[Listed] = deque()     # … and with nothing else in flight: they broke the connection
+        self._suspects: set[int] = set()            # … of them, with nothing else in flight: they broke the connection
+        self._suspect_asked = False
+        self._alone: deque[Listed] = deque()        # to be asked for once more, by itself
         self._in_parts: list[Listed] = []
-        self._waiting: dict[int, Listed] = {}       # asked for
-        self._order: deque[int] = deque()           # UIDs as they were asked for, those before the first that waits left off
-        self._early: dict[int, tuple[Listed, Body]] = {}  # came before one that was asked for earlier
-        self._early_octets = 0
+        self._waiting: dict[int, Listed] = {}       # asked for, or to be asked for once more
+        self._turns = Turns(self._waiting)
         self._asked_alone: set[int] = set()
         self._refusals: dict[int, EngineError] = {}  # why, of those that are asked for again
         self._gone: list[Listed] = []
-        self._out: list[Item] = []                  # read, to be handed over together
-        self._out_bytes = 0
         self._error: EngineError | None = None      # raised once what is in flight was read
-        self._stream: ByteQueue[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     @property
@@ -141,9 +108,7 @@ class Reader:
 
     def abandon(self) -> None:
         """The writer stops early: the connection is cut, because a FETCH may still be pouring in."""
-        self.queue.abandon()
-        if self._stream is not None:
-            self._stream.abandon()
+        self._handing.abandon()
         if self._thread.is_alive():
             self._session.close()
         self._thread.join()
@@ -158,7 +123,7 @@ class Reader:
         except BaseException as caught:  # handed to the writer's thread, where it is raised
             error = self._as_break(caught)
         with contextlib.suppress(Abandoned):
-            self._flush()
+            self._handing.flush()
         self.queue.end(error)
 
     def _as_break(self, error: BaseException) -> BaseException:
@@ -208,26 +173,26 @@ class Reader:
                 self._pipe = None
         if self._error is not None:
             raise self._error
-        left = len(self._pending) + len(self._alone) + len(self._suspects) + len(self._waiting) + len(self._early)
+        left = len(self._pending) + len(self._waiting) + len(self._turns)
         assert not left, f"{left} messages were listed and not asked for"
         self._read_in_parts()
         self._settle_gone()
         for uid, error in self._lists.unlisted(self.seen_before):
             self.seen, self.seen_before = self.seen + 1, self.seen_before + 1
-            self._put(Unreadable(Listed(Metadata(uid, 0, (), ""), 0), error), 0)
+            self._handing.put(Unreadable(Listed(Metadata(uid, 0, (), ""), 0), error))
 
     def _read_bodies(self, pipe: FetchPipe) -> Listing | Ended:
         """Hands over the bodies that come until a command ends."""
         stream = self._session.channel.stream
         while True:
             if not stream.buffered:
-                self._flush()
+                self._handing.flush()
             event = pipe.next()
             if not isinstance(event, Body):
                 return event
             item = self._waiting.get(event.uid)
             if item is not None:
-                self._in_its_turn(item, event, pipe)
+                self._came(item, event, pipe)
 
     def _listed(self, found: list[Metadata], previous: int, chosen: Callable[[Metadata], bool]) -> int:
         """Takes one list's messages, in ascending order, each with its predecessor."""
@@ -248,13 +213,12 @@ class Reader:
     def _schedule(self, item: Listed) -> None:
         wanted, uid = self._wanted, item.meta.uid
         if wanted.hopeless(uid):
-            self._put(Unreadable(item, MessageRefused(
-                Cause.X_ITEM, detail="the connection broke each time this message was read or appended")), 0)
+            self._handing.put(Unreadable(item, MessageRefused(
+                Cause.X_ITEM, detail="the connection broke each time this message was read or appended")))
             return
         if wanted.breaks(uid):
-            self._suspects.append(item)
-        else:
-            self._pending.append(item)
+            self._suspects.add(uid)
+        self._pending.append(item)
 
     # -- asking ----------------------------------------------------------------------------------------------------------------
 
@@ -271,17 +235,18 @@ class Reader:
             self._error = wait
 
     def _ask_more(self, pipe: FetchPipe) -> None:
-        window = self._gate.window
+        window, suspects = self._gate.window, self._suspects
+        if self._suspect_asked and pipe.commands:
+            return
+        self._suspect_asked = False
         while pipe.commands < window(WINDOW_COMMANDS) and (
-                pipe.octets + self._early_octets < window(WINDOW_BYTES) or not pipe.commands):
+                pipe.octets + self._turns.octets < window(WINDOW_BYTES) or not pipe.commands):
             coming = len(self._pending) + pipe.lists * RANGE_MESSAGES
             bodies_first = self._pending and pipe.commands == pipe.lists
             if coming < 2 * RANGE_MESSAGES and not bodies_first and (wanted := self._lists.next(self.seen, pipe.lists)) is not None:
                 pipe.ask_list(wanted.first, wanted.last, by_number=wanted.by_number, with_size=wanted.with_size)
-            elif not pipe.settled or (self._suspects and pipe.commands):
+            elif not pipe.settled:
                 return
-            elif self._suspects:
-                self._ask_suspect(pipe, self._suspects.popleft())
             elif len(self._in_parts) >= PARTS_AT_MOST:
                 if pipe.commands:
                     return
@@ -289,13 +254,21 @@ class Reader:
                     self._read_in_parts()
             elif self._alone:
                 self._ask(pipe, [self._alone.popleft()], alone=True)
-            elif self._pending:
-                self._ask(pipe, self._batch())
-            else:
+            elif not self._pending:
                 return
+            elif not suspects or self._pending[0].meta.uid not in suspects:
+                self._ask(pipe, self._batch())
+            elif pipe.commands:
+                return  # what stands before it is read first
+            else:
+                self._ask_suspect(pipe, self._pending.popleft())
+                if pipe.commands:
+                    self._suspect_asked = True
+                    return
 
     def _ask_suspect(self, pipe: FetchPipe, item: Listed) -> None:
         """By itself, or in parts when that broke the connection too: what happens now is this message's doing."""
+        self._suspects.discard(item.meta.uid)
         if self._wanted.breaks(item.meta.uid) == 1:
             self._ask(pipe, [item], alone=True)
             return
@@ -304,11 +277,13 @@ class Reader:
             self._read_in_parts()
 
     def _batch(self) -> list[Listed]:
-        """The next messages, bounded in count and octets."""
-        pending = self._pending
+        """The next messages, bounded in count and octets, up to the first suspect."""
+        pending, suspects = self._pending, self._suspects
         group = [pending.popleft()]
         octets = group[0].meta.size
         while pending and len(group) < BATCH_MESSAGES and octets + pending[0].meta.size <= BATCH_BYTES:
+            if suspects and pending[0].meta.uid in suspects:
+                break
             octets += pending[0].meta.size
             group.append(pending.popleft())
         return group
@@ -318,7 +293,7 @@ class Reader:
         self._gate.before(len(group), octets)
         for item in group:
             self._waiting[item.meta.uid] = item
-        self._order.extend(item.meta.uid for item in group)
+        self._turns.asked(item.meta.uid for item in group)
         if alone:
             self._asked_alone.update(item.meta.uid for item in group)
         largest = _largest(max(item.meta.size for item in group))
@@ -326,68 +301,56 @@ class Reader:
 
     # -- what came -------------------------------------------------------------------------------------------------------------
 
-    def _in_its_turn(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
-        """Passes one body on when all that were asked for before it have come. (Dovecot goes on with the newest of several FETCHes whenever
-        its output was blocked: measured.)"""
-        order = self._order
-        if order[0] != item.meta.uid:
-            self._drop_answered()
-        del self._waiting[item.meta.uid]
-        if order[0] == item.meta.uid:
-            order.popleft()
-            self._hand_over(item, body, pipe)
-            if self._early:
+    def _came(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
+        """Passes one body on when all that were asked for before it have come. One that is not whole is asked for again, and keeps its
+        turn."""
+        uid = item.meta.uid
+        if body.streamed:
+            self._handing.flush()
+        if body.length > STREAM_OVER:
+            self._large_came(item, body, pipe)
+            return
+        content = body.read()
+        pipe.end_body()
+        if len(content) != item.meta.size and not self._whole(item, content):
+            self._again(item)
+            return
+        mine = self._turns.take(uid)
+        del self._waiting[uid]
+        if mine:
+            self._message(item, content)
+            if self._turns:
                 self._release()
-        elif (kept := self._kept(item, body, pipe)) is not None:
-            self._early[item.meta.uid] = item, kept
-            self._early_octets += kept.length
+        else:
+            self._turns.keep(item, Body(uid, len(content), None, content))
 
-    def _drop_answered(self) -> None:
-        """What nothing is waited for any more: handed over, or not given."""
-        order, waiting, early = self._order, self._waiting, self._early
-        while order and order[0] not in waiting and order[0] not in early:
-            order.popleft()
+    def _large_came(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
+        mine = self._turns.take(item.meta.uid)
+        del self._waiting[item.meta.uid]
+        if mine:
+            self._handing.pour(item, body, pipe.end_body)
+            self._release()
+        else:
+            kept = body.spooled()
+            pipe.end_body()
+            self._turns.keep(item, kept)
 
     def _release(self) -> None:
         """Hands over what came early and whose turn it is now."""
-        while True:
-            self._drop_answered()
-            if not self._order or (early := self._early.pop(self._order[0], None)) is None:
-                return
-            self._order.popleft()
-            item, body = early
-            self._early_octets -= body.length
-            if body.length > STREAM_OVER:
-                self._pour(item, body, None)
-            else:
-                self._ready(item, body.read())
+        for item, body in self._turns.due():
+            self._pass_on(item, body)
 
-    def _kept(self, item: Listed, body: Body, pipe: FetchPipe) -> Body | None:
-        """A body that came early: in memory, or on disk if it is large. None: it is to be asked for again."""
+    def _pass_on(self, item: Listed, body: Body) -> None:
+        """One that was read from the connection before."""
         if body.length > STREAM_OVER:
-            kept = body.spooled()
-            pipe.end_body()
-            return kept
-        content = body.read()
-        pipe.end_body()
-        if len(content) == item.meta.size or self._whole(item, content):
-            return Body(item.meta.uid, len(content), None, content)
-        self._again(item)
-        return None
-
-    def _hand_over(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
-        """Passes one body on, or puts it where it is asked for again."""
-        if body.streamed:
-            self._flush()
-            if body.length > STREAM_OVER:
-                self._pour(item, body, pipe)
-                return
-        content = body.read()
-        pipe.end_body()
-        if len(content) == item.meta.size or self._whole(item, content):
-            self._ready(item, content)
+            self._handing.pour(item, body)
         else:
-            self._again(item)
+            self._message(item, body.read())
+
+    def _message(self, item: Listed, content: bytes) -> None:
+        if self._refusals:
+            self._refusals.pop(item.meta.uid, None)
+        self._handing.message(item, content)
 
     def _whole(self, item: Listed, content: bytes) -> bool:
         """Whether content of another length than announced is the message: it is asked for again, until the server has shown that its
@@ -403,13 +366,19 @@ class Reader:
         return self._session.channel.sizes_that_lie >= LIES_BELIEVED and not far_too_short(len(content), announced)
 
     def _again(self, item: Listed) -> None:
-        (self._in_parts if item.meta.uid in self._asked_alone else self._alone).append(item)
+        """By itself at once, with its turn kept, so that the order is; in parts after the others, which do not wait for that."""
+        uid = item.meta.uid
+        if uid in self._asked_alone:
+            del self._waiting[uid]
+            self._in_parts.append(item)
+        else:
+            self._alone.append(item)
 
     def _batch_ended(self, ended: Ended) -> None:
         self._gate.done(ended.messages)
         gone = set(ended.gone)
         for uid in ended.unanswered:
-            item = self._waiting.pop(uid, None)
+            item = self._waiting.get(uid)
             if item is not None:
                 if ended.error is not None:
                     self._refusals[uid] = ended.error
@@ -420,7 +389,7 @@ class Reader:
                 self._gone.append(item)
         if ended.error is not None and not isinstance(ended.error, MessageRefused):
             self._error = self._error or ended.error
-        if self._early:
+        if self._turns:
             self._release()
 
     # -- what did not come -----------------------------------------------------------------------------------------------------
@@ -432,7 +401,7 @@ class Reader:
             if any(self._wanted.breaks(item.meta.uid) for item in group):
                 group = group[:1]
             del self._in_parts[: len(group)]
-            self._flush()
+            self._handing.flush()
             self._at = group[0].meta.uid
             found = fetch_in_parts(self._session, [(item.meta.uid, item.meta.size) for item in group], self._good_in_parts, _largest)
             self._at = 0
@@ -443,11 +412,9 @@ class Reader:
         refusal = self._refusals.pop(item.meta.uid, None)
         self._asked_alone.discard(item.meta.uid)
         if body is None:
-            self._put(Unreadable(item, refusal or _nothing_came(item.meta)), 0)
-        elif body.length > STREAM_OVER:
-            self._pour(item, body, None)
+            self._handing.put(Unreadable(item, refusal or _nothing_came(item.meta)))
         else:
-            self._ready(item, body.read())
+            self._pass_on(item, body)
 
     def _good_in_parts(self, announced: int, beginning: bytes, octets: int) -> bool:
         if octets > len(beginning):
@@ -464,49 +431,7 @@ class Reader:
         really = counted - arrived <= self._wanted.messages - len(gone)
         for item in gone:
             refusal = self._refusals.pop(item.meta.uid, None)
-            self._put(Gone(item) if really else Unreadable(item, refusal or _nothing_came(item.meta)), 0)
-
-    # -- handing over ----------------------------------------------------------------------------------------------------------
-
-    def _ready(self, item: Listed, content: bytes) -> None:
-        if self._refusals:
-            self._refusals.pop(item.meta.uid, None)
-        self._put(Ready(item, _outgoing(item.meta, len(content), content)), len(content))
-
-    def _put(self, item: Item, octets: int) -> None:
-        self._out.append(item)
-        self._out_bytes += octets + ITEM_BYTES
-        if self._out_bytes >= TOGETHER_BYTES or len(self._out) >= TOGETHER_MESSAGES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._out:
-            out, octets = self._out, self._out_bytes
-            self._out, self._out_bytes = [], 0
-            self.queue.put_many(out, octets)
-
-    def _pour(self, item: Listed, body: Body, pipe: FetchPipe | None) -> None:
-        """A large message, while it is read. Its last piece is held back until it is sure that the message ended there."""
-        stream = self._stream = ByteQueue(STREAM_BUFFER)
-        self._flush()
-        self.queue.put(Ready(item, _outgoing(item.meta, body.length, iter(stream)), stream), ITEM_BYTES)
-        last = b""
-        try:
-            for chunk in body.chunks(STREAM_CHUNK):
-                if last:
-                    stream.put(last, len(last))
-                last = chunk
-            if pipe is not None:
-                pipe.end_body()
-            stream.put(last, len(last))
-        except Abandoned:
-            for _ in body.chunks():  # refused at the destination: the rest is read past
-                pass
-        except EngineError as error:
-            stream.end(self._as_break(error))
-            raise
-        else:
-            stream.end()
+            self._handing.put(Gone(item) if really else Unreadable(item, refusal or _nothing_came(item.meta)))
 
 
 def _uid(meta: Metadata) -> int:
@@ -524,10 +449,6 @@ def _is_recent(meta: Metadata, since: float) -> bool:
 
 def _nothing_came(meta: Metadata) -> MessageRefused:
     return MessageRefused(Cause.X_ITEM, detail=f"the server announced {meta.size} octets and did not give them, whole, alone or in parts")
-
-
-def _outgoing(meta: Metadata, size: int, content: bytes | Iterator[bytes]) -> Outgoing:
-    return Outgoing(meta.uid, meta.flags, meta.internal_date, size, content)
 
 
 def _largest(announced: int) -> int:

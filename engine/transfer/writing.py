@@ -22,10 +22,10 @@ from engine.imap.session import Session
 from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
 from engine.redact import redact
 from engine.transfer import points
+from engine.transfer.handing import Gone, Item, Ready, Unreadable
 from engine.transfer.matching import Claims, Pair, instant, pair_equal, pair_unique
 from engine.transfer.proof import PROVE_MESSAGES, Proof
 from engine.transfer.queues import ByteQueue
-from engine.transfer.reading import Gone, Item, Ready, Unreadable
 from engine.transfer.records import Arrived, FolderRecords, Listed
 from engine.transfer.repair import ladder
 
@@ -86,9 +86,10 @@ class _Unresolved(NamedTuple):
 
 
 class Writer:
-    """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. `prove` is called when
-    PROVE_MESSAGES were appended, to read them back; `lanes` are further connections for servers that must be asked for each literal;
-    `ask_first` asks whatever the server offers."""
+    """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. What `goes_alone` broke
+    the connection before: it is announced first, whatever the server offers, and answered before anything else is sent, so that what
+    happens is its doing and the server's words are heard. `prove` is called when PROVE_MESSAGES were appended, to read them back; `lanes`
+    are further connections for servers that must be asked for each literal; `ask_first` asks whatever the server offers."""
 
     def __init__(self, target: Session, records: FolderRecords, claims: Claims, *, uidvalidity: int, floor: int,
                  goes_alone: Callable[[int], bool], stopped: Callable[[], bool], told: Callable[[], None],
@@ -123,14 +124,18 @@ class Writer:
         octets = 0
         for item in queue.until(self._stopped):
             if isinstance(item, Ready):
-                alone = item.stream is not None or self._goes_alone(item.listed.meta.uid)
+                suspect = self._goes_alone(item.listed.meta.uid)
+                alone = suspect or item.stream is not None
                 size = item.outgoing.size
                 if batch and (alone or len(batch) >= BATCH_MESSAGES or octets + size > BATCH_BYTES):
                     self._send(batch)
                     batch, octets = [], 0
                 batch.append(item)
                 octets += size
-                if alone or (not self._sent and not queue.ready()):  # the destination must not idle while a batch fills
+                if suspect:
+                    self._send_suspect(item)
+                    batch, octets = [], 0
+                elif alone or (not self._sent and not queue.ready()):  # the destination must not idle while a batch fills
                     self._send(batch)
                     batch, octets = [], 0
                 if len(self.proof) >= PROVE_MESSAGES:
@@ -161,7 +166,14 @@ class Writer:
         else:
             self._next.set_aside.append(set_aside_row(item.listed, item.error))
 
-    def _send(self, batch: list[Ready]) -> None:
+    def _send_suspect(self, item: Ready) -> None:
+        while self._sent:
+            self._finish_oldest()
+        self._send([item], ask_first=True)
+        while self._sent:
+            self._finish_oldest()
+
+    def _send(self, batch: list[Ready], *, ask_first: bool = False) -> None:
         octets = sum(r.outgoing.size for r in batch)
         held = 0 if batch[0].stream else octets
         self._appender.hear()
@@ -178,7 +190,7 @@ class Writer:
         points.reached("before a batch is sent")
         self._sending = batch
         self._in_order = self._in_order and self._appender.in_order  # as it is sent: lanes may end before it is read back
-        pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch])
+        pending = self._appender.send(self._records.row.target, [r.outgoing for r in batch], ask_first=ask_first)
         self._sending = []
         points.reached("after a batch was sent")
         self._sent.append(_Sent(pending, batch, intent_id, time.monotonic(), octets, held, floor))

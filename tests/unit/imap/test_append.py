@@ -133,6 +133,21 @@ def test_a_refused_literal_leaves_the_connection_in_step(capabilities: bytes) ->
     assert b"one" not in server.heard
 
 
+@pytest.mark.parametrize("offered", [b" LITERAL+ MULTIAPPEND", b" LITERAL+", b" LITERAL-", b""])
+def test_what_is_to_be_asked_for_is_whatever_the_server_offers(offered: bytes) -> None:
+    def talk(peer: Peer) -> None:
+        line = peer.line()
+        assert line.endswith(b"{3}"), line
+        peer.send(b"+ \r\n")
+        peer.octets(3)
+        assert peer.line() == b""
+        peer.send(line.split(b" ")[0] + b" OK [APPENDUID 7 9] done\r\n")
+
+    with Scripted(after_login(talk), capabilities=UIDPLUS + offered) as server, server.session(Side.DESTINATION) as session:
+        appender = Appender(session)
+        assert uids(appender.wait(appender.send("a", [outgoing(1, b"one")], ask_first=True))) == [9]
+
+
 def test_a_multiappend_refused_in_the_middle_sends_no_further_literal() -> None:
     def talk(peer: Peer) -> None:
         tag = peer.expect(b"APPEND")

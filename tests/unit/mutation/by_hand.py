@@ -22,10 +22,10 @@ from engine.ledger import FolderRow, Intent
 from engine.ledger_file import SqliteLedger
 from engine.pacing.pacer import OpenGate
 from engine.transfer import writing
+from engine.transfer.handing import Item, Ready
 from engine.transfer.matching import Claims
 from engine.transfer.proof import Proof
 from engine.transfer.queues import ByteQueue
-from engine.transfer.reading import Item, Ready
 from engine.transfer.records import FolderRecords, Listed
 from engine.transfer.writing import Writer
 
@@ -130,6 +130,7 @@ class Destination:
     uidnext: int = 100
     folder: list[Stored] = field(default_factory=list)
     said: list[Any] = field(default_factory=list)   # what it was told and what it answered, in order
+    asked_first: list[int] = field(default_factory=list)  # UIDs of what was announced, to be asked for
     unanswered: list[Batch] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)  # batches unanswered after each that was sent
     now: float = 1000.0
@@ -145,8 +146,9 @@ class Destination:
 
     # -- the appender's part
 
-    def send(self, name: str, batch: Sequence[Outgoing]) -> Batch:
+    def send(self, name: str, batch: Sequence[Outgoing], *, ask_first: bool = False) -> Batch:
         assert name == "Inbox/there"
+        self.asked_first += [message.uid for message in batch if ask_first]
         self.before_send()
         uids = [message.uid for message in batch]
         self.said.append(("send", *uids))

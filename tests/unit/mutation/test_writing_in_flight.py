@@ -11,8 +11,8 @@ from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken
 from engine.imap.session import Session
 from engine.transfer import writing
+from engine.transfer.handing import Gone, Unreadable
 from engine.transfer.matching import Claims
-from engine.transfer.reading import Gone, Unreadable
 from engine.transfer.writing import Writer
 from tests.unit.mutation.by_hand import DATE, UIDVALIDITY, MakeHand, content, ready, refused, streamed
 
@@ -62,6 +62,17 @@ def test_a_stream_and_a_suspect_go_alone(hand: MakeHand) -> None:
     one.take(ready(1), ready(2), streamed(3), ready(4), ready(5), ready(6), ready(7))
     assert one.sent() == [(1, 2), (3,), (4,), (5,), (6, 7)]
     assert one.runs() == [(1, 7, 100)]
+
+
+def test_a_suspect_is_asked_for_and_answered_with_nothing_else_under_way(hand: MakeHand) -> None:
+    """So that it is sure whose doing it is when the connection breaks, and what the server says is heard."""
+    one = hand(goes_alone=lambda uid: uid == 4)
+    one.take(*(ready(uid) for uid in range(1, 7)))
+    said = one.destination.said
+    at = said.index(("send", 4))
+    assert [words for words in said[:at] if words[0] == "answered"] == [("answered", 1, 2, 3)]
+    assert said[at + 1] == ("answered", 4)
+    assert one.destination.asked_first == [4]
 
 
 def test_the_destination_does_not_idle_while_a_batch_fills(hand: MakeHand) -> None:

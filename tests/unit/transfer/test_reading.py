@@ -13,9 +13,10 @@ import pytest
 from engine.causes import Side
 from engine.imap.session import Session
 from engine.ledger import Outcome, Run
-from engine.transfer import reading
+from engine.transfer import handing, reading
 from engine.transfer.complete import far_too_short, header_only
-from engine.transfer.reading import Item, Reader, Ready, Wanted
+from engine.transfer.handing import Item, Ready
+from engine.transfer.reading import Reader, Wanted
 from engine.transfer.records import Accounted
 from tests.support.provider_simulator import LOOPBACK, ProviderSimulator, message
 from tests.unit.imap.scripted import Peer, Scripted
@@ -162,7 +163,7 @@ def test_the_next_list_is_asked_for_while_bodies_stream() -> None:
         assert uids_of(reader) == list(range(1, 6001))
 
 
-@pytest.mark.parametrize("octets", [10, 600_000, reading.STREAM_OVER + 70_000])
+@pytest.mark.parametrize("octets", [10, 600_000, handing.STREAM_OVER + 70_000])
 def test_bodies_that_are_given_in_another_order_are_handed_on_as_they_were_asked_for(octets: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dovecot goes on with the newest FETCH whenever its output was blocked. A large message waits on disk."""
     monkeypatch.setattr(reading, "BATCH_MESSAGES", 2)
@@ -194,6 +195,69 @@ def test_bodies_that_are_given_in_another_order_are_handed_on_as_they_were_asked
     assert taken == list(range(1, 10))
 
 
+def body(uid: int, octets: bytes = b"x" * 10) -> bytes:
+    return b"* %d FETCH (UID %d BODY[] {%d}\r\n" % (uid, uid, len(octets)) + octets + b")\r\n"
+
+
+def test_what_broke_the_connection_before_is_read_in_its_turn_with_nothing_else_in_flight() -> None:
+    asked: list[bytes] = []
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        line = peer.line()
+        peer.send(lists(range_of(line), 10) + line.partition(b" ")[0] + b" OK done\r\n")
+        for _ in range(5):
+            line = peer.line()
+            asked.append(line.partition(b" ")[2])
+            peer.conn.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                peer.line()  # nothing more while this is under way
+            peer.conn.settimeout(10)
+            peer.send(bodies(range_of(line), 10) + line.partition(b" ")[0] + b" OK done\r\n")
+
+    with Scripted(talk) as server, server.session() as session, \
+         reader_of(session, 10, breaks=lambda uid: 1 if uid in (3, 7) else 0) as reader:
+        assert uids_of(reader) == list(range(1, 11))
+    assert [line.split(b" ")[2] for line in asked] == [b"1:2", b"3", b"4:6", b"7", b"8:10"]
+
+
+@pytest.mark.parametrize("first", [b"", b"* 3 FETCH (UID 3 BODY[] NIL)\r\n", body(3, b""), body(3, b"x" * 7)])
+def test_what_is_asked_for_again_keeps_its_turn(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not given in its batch, given empty, or shorter than announced: those after it wait."""
+    monkeypatch.setattr(reading, "BATCH_MESSAGES", 4)
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        line = peer.line()
+        peer.send(lists(range_of(line), 10) + line.partition(b" ")[0] + b" OK done\r\n")
+        one, two, three = peer.expect(b"UID FETCH 1:4 "), peer.expect(b"UID FETCH 5:8 "), peer.expect(b"UID FETCH 9 ")
+        peer.send(body(1), body(2), first, body(4), one, b" OK done\r\n")
+        again = peer.expect(b"UID FETCH 3 ")
+        peer.send(bodies(range(5, 9), 10), two, b" OK done\r\n", body(9), three, b" OK done\r\n", body(3), again, b" OK done\r\n")
+
+    with Scripted(talk) as server, server.session() as session, reader_of(session, 9) as reader:
+        assert uids_of(reader) == list(range(1, 10))
+
+
+def test_what_is_not_given_alone_either_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused with its batch and by itself: the others go on, and it comes in parts after them."""
+    monkeypatch.setattr(reading, "BATCH_MESSAGES", 4)
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        line = peer.line()
+        peer.send(lists(range_of(line), 10) + line.partition(b" ")[0] + b" OK done\r\n")
+        one, two = peer.expect(b"UID FETCH 1:4 "), peer.expect(b"UID FETCH 5:6 ")
+        peer.send(body(1), body(2), body(4), one, b" NO [SERVERBUG] damaged\r\n")
+        again = peer.expect(b"UID FETCH 3 ")
+        peer.send(bodies(range(5, 7), 10), two, b" OK done\r\n", again, b" NO [SERVERBUG] damaged\r\n")
+        line = peer.line()
+        peer.send(b"* 3 FETCH (UID 3 BODY[]<0> {10}\r\n" + b"x" * 10 + b")\r\n" + line.partition(b" ")[0] + b" OK done\r\n")
+
+    with Scripted(talk) as server, server.session() as session, reader_of(session, 6) as reader:
+        assert uids_of(reader) == [1, 2, 4, 5, 6, 3]
+
+
 @pytest.mark.parametrize(("octets", "commands"), [(10, reading.WINDOW_COMMANDS), (900_000, 11)])
 def test_so_much_is_in_flight_and_no_more(octets: int, commands: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By count for small messages; by octets (8 MiB) for large ones: ten, and the list that goes with them."""
@@ -219,7 +283,7 @@ def test_so_much_is_in_flight_and_no_more(octets: int, commands: int, monkeypatc
 
 
 def test_what_is_read_ahead_of_the_writer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "QUEUE_BYTES", 1 << 20)
+    monkeypatch.setattr(handing, "QUEUE_BYTES", 1 << 20)
     octets, count = 100_000, 400
     with Scripted(lambda peer: (peer.greet(), answer_all(peer, octets))[1]) as server, server.session() as session:
         tracemalloc.start()
