@@ -7,8 +7,6 @@ never from the arguments.
 from __future__ import annotations
 
 import argparse
-import getpass
-import hashlib
 import ipaddress
 import os
 import signal
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.causes import Cause, Side
+from engine.cli_files import Usage, ca_file, ends_of, is_ledger, ledger_path, open_ledger, pace_kept_by, secret, text_file
 from engine.endpoint import Account, BadAddress, Endpoint, RelayRoute, Route, Secret, Security, host_name, parse_account_url
 from engine.errors import EngineError
 from engine.ledger_file import SqliteLedger
@@ -48,16 +47,17 @@ Exit:      0 all moved, equal, or check passed; 1 internal; 2 usage; 3 something
 """
 
 
-class Usage(Exception):
-    """What the caller wrote cannot be done; the text says what to write instead."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
-    except (Usage, BadAddress) as error:
+    except BadAddress as error:
         print(f"{args.command}: {error}", file=sys.stderr)
+        return USAGE
+    except Usage as error:
+        print(f"{args.command}: {error.zh}\n{args.command}: {error.en}", file=sys.stderr)
+        if error.failure is not None and args.json:
+            print_failure(error.failure, as_json=True)
         return USAGE
     except KeyboardInterrupt:
         return 130
@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--via-ca-file", type=Path, metavar="FILE", help="trust these for the relay (default: --ca-file)")
         command.add_argument("--allow-plaintext", action="store_true", help="allow imap+plain beyond this machine")
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    from engine.cli_report import add_report, add_undo  # it needs what stands here
+    from engine.cli_report import add_report  # they need what stands here
+    from engine.cli_undo import add_undo
 
     add_report(commands)
     add_undo(commands)
@@ -128,11 +129,12 @@ def _days(text: str) -> float:
 
 def account_of(args: argparse.Namespace, side: Side) -> Account:
     endpoint, login = parse_account_url(getattr(args, side.value))
-    endpoint = replace(endpoint, ca_pem=_text_file(args.ca_file, "--ca-file"), provider=_provider(endpoint, login, side))
+    endpoint = replace(endpoint, ca_pem=ca_file(args.ca_file, "--ca-file"), provider=_provider(endpoint, login, side))
     if endpoint.security is Security.PLAIN and not args.allow_plaintext and not _is_loopback(endpoint):
-        raise Usage(f"imap+plain://{endpoint}: without protection only this machine is reached; use imaps:// or imap://, "
+        raise Usage(f"imap+plain://{endpoint} 不加密，只许连本机；请用 imaps:// 或 imap://，或者写 --allow-plaintext",
+                    f"imap+plain://{endpoint}: without protection only this machine is reached; use imaps:// or imap://, "
                     "or say --allow-plaintext")
-    return Account(endpoint, login, _secret(args, side, f"{login} @ {endpoint}"))
+    return Account(endpoint, login, secret(args, side, f"{login} @ {endpoint}"))
 
 
 def _provider(endpoint: Endpoint, login: str, side: Side) -> str | None:
@@ -152,33 +154,6 @@ def _is_loopback(endpoint: Endpoint) -> bool:
     return all(ipaddress.ip_address(str(address)).is_loopback for address in found)
 
 
-def _secret(args: argparse.Namespace, side: Side, whose: str) -> Secret:
-    path = getattr(args, f"{side.value}_password_file")
-    if path is not None:
-        text = _text_file(path, f"--{side.value}-password-file") or ""
-        text = text.removesuffix("\n").removesuffix("\r")
-    elif (name := f"BANJIA_{side.value.upper()}_PASSWORD") in os.environ:
-        text = os.environ[name]
-    elif sys.stdin.isatty():
-        text = getpass.getpass(f"{whose}: ", stream=sys.stderr)
-    else:
-        raise Usage(f"no secret for {whose}: give --{side.value}-password-file FILE or set {name}")
-    if not text or any(c in text for c in "\r\n\0"):
-        raise Usage(f"the secret for {whose} is empty or holds a line end; a password file holds one line")
-    return Secret(text)
-
-
-def _text_file(path: Path | None, option: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:  # its words hold an octet of what may be a secret
-        raise Usage(f"{option} {path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise Usage(f"{option} {path}: {error}") from None
-
-
 def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
     """Source and destination; what a user of the command line typed may lie in any network."""
     direct = Route(allowed_networks=EVERYWHERE)
@@ -186,34 +161,23 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
         return direct, direct
     try:
         parts = urlsplit(args.via)
+        port = parts.port or 8443
     except ValueError:
-        raise Usage("--via: write https://relay.example:8443") from None
+        raise _bad_relay() from None
     if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
-        raise Usage("--via: write https://relay.example:8443")
-    token = (_text_file(args.via_token_file, "--via-token-file") or os.environ.get("BANJIA_RELAY_TOKEN", "")).strip()
+        raise _bad_relay()
+    token = (text_file(args.via_token_file, "--via-token-file") or os.environ.get("BANJIA_RELAY_TOKEN", "")).strip()
     if not token:
-        raise Usage("--via needs the relay's token: --via-token-file FILE or BANJIA_RELAY_TOKEN")
-    relay = RelayRoute(host_name(parts.hostname), parts.port or 8443, Secret(token),
-                       _text_file(args.via_ca_file, "--via-ca-file") or _text_file(args.ca_file, "--ca-file"))
+        raise Usage("--via 需要中继的令牌；请用 --via-token-file 文件，或设环境变量 BANJIA_RELAY_TOKEN",
+                    "--via needs the relay's token; give --via-token-file FILE or set BANJIA_RELAY_TOKEN")
+    relay = RelayRoute(host_name(parts.hostname), port, Secret(token),
+                       ca_file(args.via_ca_file, "--via-ca-file") or ca_file(args.ca_file, "--ca-file"))
     return replace(direct, relay=relay), direct
 
 
-def ledger_path(args: argparse.Namespace, pair: str) -> Path:
-    if args.ledger is not None:
-        return Path(args.ledger)
-    top = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "banjia"
-    try:
-        top.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise Usage(f"no place for the ledger: {top}: {error.strerror}; name one with --ledger FILE") from None
-    return top / f"{hashlib.sha256(pair.encode()).hexdigest()[:24]}.ledger"
-
-
-def pace_kept_by(ledger: Path) -> PaceStore:
-    """What the servers asked of the last commands with this ledger, in a file beside it."""
-    from engine.pacing.store import FilePaceStore
-
-    return FilePaceStore(ledger.with_name(f"{ledger.name}.pace"))
+def _bad_relay() -> Usage:
+    return Usage("--via 的写法是 https://relay.example:8443（中继的主机名和端口）",
+                 "--via: write https://relay.example:8443, the relay's host and port")
 
 
 # -- the commands --------------------------------------------------------------------------------------------------------------
@@ -221,8 +185,8 @@ def pace_kept_by(ledger: Path) -> PaceStore:
 def _check(args: argparse.Namespace) -> int:
     from engine.check import check_account  # each command loads only its own part: a rerun is to be quick
 
-    account = account_of(args, Side.SOURCE)
     route, _ = _routes(args)
+    account = account_of(args, Side.SOURCE)
     shown: Callable[[Step, StepState], None] | None = None
     if not args.json:
         def shown(step: Step, state: StepState) -> None:
@@ -237,17 +201,19 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _copy(args: argparse.Namespace) -> int:
-    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
-    routes = _routes(args)
-    pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
-    here, there = ((one.login, one.endpoint.host, one.endpoint.port) for one in (source, destination))
+    here, there = ends_of(args)
     if here == there:
-        raise Usage(f"source and destination are the same mailbox: {source.login} @ {source.endpoint}")
+        raise Usage(f"旧邮箱和新邮箱是同一个：{here}；请写两个不同的地址",
+                    f"source and destination are the same mailbox: {here}; write two that differ")
+    pair = f"{here} -> {there}"
+    path = ledger_path(args, pair)
+    is_ledger(args, path)  # a file that cannot be one is told before a password is asked for
+    routes = _routes(args)
+    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, lambda *_: stop.ask())
-    path = ledger_path(args, pair)
-    ledger = SqliteLedger(path, pair)
+    ledger = open_ledger(args, path, pair)
     begun = time.monotonic()
     try:
         with Bar(sys.stderr.isatty()) as bar:
@@ -296,13 +262,12 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 def _verify(args: argparse.Namespace) -> int:
     from engine.verify import VerifyMode, verify_mailboxes
 
-    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
-    source_route, destination_route = _routes(args)
-    pair = f"{source.login} @ {source.endpoint} -> {destination.login} @ {destination.endpoint}"
+    pair = " -> ".join(ends_of(args))
     path = ledger_path(args, pair)
-    if args.ledger is not None and not path.exists():
-        raise Usage(f"--ledger {path}: there is no such file")
-    ledger = SqliteLedger(path, pair) if path.exists() else None
+    with_ledger = is_ledger(args, path, must_be=args.ledger is not None)
+    source_route, destination_route = _routes(args)
+    source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
+    ledger = open_ledger(args, path, pair) if with_ledger else None
     try:
         with Bar(sys.stderr.isatty()) as bar:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,

@@ -1,21 +1,22 @@
 """The command line's ledger: one SQLite file.
 
 Owns the file's schema and its durability; decides nothing (engine/transfer/ does). One process at a time: the file is locked while
-it is open. A failed write raises EngineError(LEDGER_UNWRITABLE) and leaves the last durable state.
+it is open. A failed write raises EngineError(LEDGER_UNWRITABLE) and leaves the last durable state. A file that is no ledger, or a damaged
+one, is refused before anything is written into it (engine/ledger_look.py).
 """
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.causes import Cause, Side
-from engine.errors import EngineError
+from engine.causes import Cause
 from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow, Written
+from engine.ledger_look import MARK, cannot_be_used, damaged, is_begun, not_begun, of_another_format, of_another_pair, refusal
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -45,64 +46,79 @@ _T = TypeVar("_T")
 class SqliteLedger:
     """A ledger in one SQLite file: the command line's. One process at a time: the file is locked while it is open.
 
-    `pair` names the two mailboxes; a file that was begun for another pair is refused rather than mixed up.
+    `pair` names the two mailboxes; a file that was begun for another pair is refused rather than mixed up. None: the pair of a ledger
+    that was begun. Raises LedgerUnusable for a file that cannot be this ledger, LedgerFailed where it cannot be opened now.
     """
 
-    def __init__(self, path: Path, pair: str) -> None:
-        self._path = path
-        with contextlib.suppress(OSError):  # what cannot be made is told below; it names accounts, folders and what servers said
-            path.touch(mode=0o600)
+    def __init__(self, path: Path, pair: str | None) -> None:
+        self.path = path
+        if not is_begun(path) and pair is None:
+            raise not_begun(path)
+        try:  # readable by its owner alone: it names accounts, folders and what servers said
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise cannot_be_used(path, error) from None
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # an intent is on the disk before its APPEND is on the wire
-            self._db.execute("BEGIN EXCLUSIVE")
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?), ('pair', ?)", (_FORMAT, pair))
-            meta = dict(self._db.execute("SELECT key, value FROM meta"))
-            if meta["pair"] == pair and meta["format"] in _UPGRADES:
-                for statement in _UPGRADES[meta["format"]]:
-                    self._db.execute(statement)
-                self._db.execute("UPDATE meta SET value=? WHERE key='format'", (_FORMAT,))
-                meta["format"] = _FORMAT
-            self._db.execute("COMMIT")
+            try:
+                self.pair = self._begin(pair)
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
-            raise _unwritable(path, error) from None
-        if meta["pair"] != pair:
-            self.close()
-            raise EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION,
-                              detail=f"ledger {path} belongs to {meta['pair']}; give another file with --ledger")
+            raise refusal(path, error) from None
+
+    def _begin(self, pair: str | None) -> str:
+        """Locks the file, finds it sound, and makes or brings up to date what is in it; the pair that it is about."""
+        db = self._db
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]  # 4 ms for 100,000 messages in 10,000 runs, else a tenth of one
+        if found != "ok":
+            raise damaged(self.path, found)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")  # an intent is on the disk before its APPEND is on the wire
+        db.execute("BEGIN EXCLUSIVE")
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        if pair is not None:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?), ('pair', ?)", (_FORMAT, pair))
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+        if pair not in (None, meta["pair"]):
+            raise of_another_pair(self.path, meta["pair"])
+        if meta["format"] not in (_FORMAT, *_UPGRADES):
+            raise of_another_format(self.path, meta["format"], _FORMAT)
         if meta["format"] != _FORMAT:
-            self.close()
-            raise EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION,
-                              detail=f"ledger {path} has format {meta['format']}, this program writes {_FORMAT}")
+            for statement in _UPGRADES[meta["format"]]:
+                db.execute(statement)
+            db.execute("UPDATE meta SET value=? WHERE key='format'", (_FORMAT,))
+        if db.execute("PRAGMA application_id").fetchone()[0] != MARK:
+            db.execute(f"PRAGMA application_id={MARK}")
+        db.execute("COMMIT")
+        return str(meta["pair"])
 
     def folders(self) -> list[FolderRow]:
-        return [_folder(i, row) for i, row in self._all("SELECT id, row FROM folders ORDER BY id")]
+        return self._read(_folder, "SELECT id, row FROM folders ORDER BY id")
 
     def put_folder(self, row: FolderRow) -> FolderRow:
         return self._transaction(lambda: self._put_folder(row))
 
     def runs(self, folder_id: int) -> list[Run]:
-        rows = self._all("SELECT source_first, source_last, count, target_first, outcome, id, pass FROM runs WHERE folder=?"
-                         " ORDER BY source_first", folder_id)
-        return [Run(a, b, n, t, Outcome(o), i, p) for a, b, n, t, o, i, p in rows]
+        return self._read(lambda a, b, n, t, o, i, p: Run(a, b, n, t, Outcome(o), i, p),
+                          "SELECT source_first, source_last, count, target_first, outcome, id, pass FROM runs WHERE folder=?"
+                          " ORDER BY source_first", folder_id)
 
     def intents(self, folder_id: int) -> list[Intent]:
-        rows = self._all("SELECT uids, target_uidvalidity, target_uidnext, begun_at, id FROM intents WHERE folder=?"
-                         " ORDER BY id", folder_id)
-        return [Intent(tuple(json.loads(u)), v, n, at, i) for u, v, n, at, i in rows]
+        return self._read(lambda u, v, n, at, i: Intent(tuple(json.loads(u)), v, n, at, i),
+                          "SELECT uids, target_uidvalidity, target_uidnext, begun_at, id FROM intents WHERE folder=?"
+                          " ORDER BY id", folder_id)
 
     def set_aside(self, folder_id: int) -> list[SetAsideRow]:
-        rows = self._all("SELECT uid, reason, server_text, size, internal_date FROM set_aside WHERE folder=?"
-                         " ORDER BY uid", folder_id)
-        return [SetAsideRow(u, Cause(r), t, s, d) for u, r, t, s, d in rows]
+        return self._read(lambda u, r, t, s, d: SetAsideRow(u, Cause(r), t, s, d),
+                          "SELECT uid, reason, server_text, size, internal_date FROM set_aside WHERE folder=? ORDER BY uid", folder_id)
 
     def repairs(self, folder_id: int) -> list[RepairRow]:
-        rows = self._all("SELECT uid, repair, words FROM repairs WHERE folder=? ORDER BY uid", folder_id)
-        return [RepairRow(u, Repair(r), w) for u, r, w in rows]
+        return self._read(lambda u, r, w: RepairRow(u, Repair(r), w),
+                          "SELECT uid, repair, words FROM repairs WHERE folder=? ORDER BY uid", folder_id)
 
     def flags(self, folder_id: int) -> Iterator[FlagChunk]:
         last = 0
@@ -175,11 +191,19 @@ class SqliteLedger:
         added = self._db.execute("INSERT INTO folders (source, row) VALUES (?, ?)", (row.source, text))
         return replace(row, id=added.lastrowid or 0)
 
+    def _read(self, made: Callable[..., _T], query: str, *values: Any) -> list[_T]:
+        """The rows as what they mean. A row that cannot mean it was not written by us."""
+        rows = self._all(query, *values)
+        try:
+            return [made(*row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise damaged(self.path, f"a row cannot be read: {error}") from None
+
     def _all(self, query: str, *values: Any) -> list[Any]:
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise _unwritable(self._path, error) from None
+            raise refusal(self.path, error) from None
 
     def _transaction(self, work: Callable[[], _T]) -> _T:
         try:
@@ -192,13 +216,9 @@ class SqliteLedger:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise _unwritable(self._path, error) from None
+            raise refusal(self.path, error) from None
         return result
 
 
 def _folder(row_id: int, text: str) -> FolderRow:
     return FolderRow(**{**json.loads(text), "id": row_id})
-
-
-def _unwritable(path: Path, error: sqlite3.Error) -> EngineError:
-    return EngineError(Cause.LEDGER_UNWRITABLE, side=Side.DESTINATION, detail=f"ledger {path}: {error}")

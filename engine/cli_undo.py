@@ -1,0 +1,147 @@
+"""The command `undo`: removes from the new mailbox what one pass of `copy` appended there.
+
+Must not: open the source, create a ledger, or remove anything from a mailbox that the ledger is not about. Always: it is asked for,
+unless --yes or --dry-run was said. What it loads is loaded when it runs.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from engine.causes import Side, Words
+from engine.cli import FAILED, NOT_ALL, OK, account_of
+from engine.cli_files import Usage, named_ledger
+from engine.endpoint import Route, parse_account_url
+from engine.net.addresses import EVERYWHERE
+from engine.report import CopyOutcome, UndoFolder, UndoLeft, UndoReport
+
+if TYPE_CHECKING:
+    from engine.manifest import Manifest
+
+_LEFT = {
+    UndoLeft.FOLDER_CHANGED: Words("新邮箱重建过这个文件夹，编号不再是当时的", "the folder was made anew, its UIDs name other messages"),
+    UndoLeft.FOLDER_MISSING: Words("新邮箱里没有这个文件夹了", "the folder is not there any more"),
+    UndoLeft.GONE_AT_SOURCE: Words("有邮件后来从旧邮箱删了，这里可能是最后一份；确定要删就加 --even-if-gone",
+                                   "messages were deleted at the source since, these may be the last copies; say --even-if-gone"),
+    UndoLeft.NOT_REMOVED: Words("服务器说好了，邮件却还在", "the server said OK, and they are still there"),
+}
+
+
+def add_undo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    undo = commands.add_parser("undo", help="remove from the destination exactly what one pass of copy appended", description=(
+        "Removes by UID what one pass appended and nothing else; needs UIDPLUS there. The source is not opened. Interrupted, it is simply "
+        "run again. Exit: 0 all removed; 2 usage; 3 something was left, or you said no; 4 failed with a cause."))
+    undo.add_argument("source", metavar="SOURCE", nargs="?", help="with DESTINATION: the two that were copied, which finds their ledger")
+    undo.add_argument("destination", metavar="DESTINATION", help="alone, it needs --ledger")
+    undo.add_argument("--ledger", type=Path, metavar="FILE", help="the ledger of the copy, where --ledger was said to copy, too")
+    which = undo.add_mutually_exclusive_group()
+    which.add_argument("--pass", dest="pass_id", type=int, metavar="N", help="this pass (report lists them)")
+    which.add_argument("--last", action="store_true", help="the last pass of which something is there")
+    undo.add_argument("--dry-run", action="store_true", help="count what would be removed, change nothing")
+    undo.add_argument("--yes", action="store_true", help="do not ask")
+    undo.add_argument("--even-if-gone", action="store_true", help="also where messages were deleted at the source since")
+    undo.add_argument("--destination-password-file", type=Path, metavar="FILE", help="the new mailbox's secret")
+    undo.add_argument("--ca-file", type=Path, metavar="FILE", help="trust these certificates instead of the system's")
+    undo.add_argument("--allow-plaintext", action="store_true", help="allow imap+plain beyond this machine")
+    undo.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    undo.set_defaults(run=_undo)
+
+
+def _undo(args: argparse.Namespace) -> int:
+    from engine.manifest import manifest_of
+    from engine.transfer.undo import undo_pass
+
+    ledger = named_ledger(args)
+    try:
+        _must_be_about(args, ledger.pair)
+        pass_id = _which_pass(args, manifest_of(ledger))
+        if not pass_id:
+            return _tell(args, UndoReport(outcome=CopyOutcome.COMPLETE, dry_run=args.dry_run))
+        if not args.yes and not args.dry_run and not sys.stdin.isatty():
+            raise Usage("这里没有人可以回答；请加 --yes，或者先用 --dry-run 看看",
+                        "nobody can be asked here: say --yes, or --dry-run to look first")
+        account, route = account_of(args, Side.DESTINATION), Route(allowed_networks=EVERYWHERE)
+        if not args.yes and not args.dry_run:
+            seen = undo_pass(account, ledger=ledger, pass_id=pass_id, route=route, dry_run=True, even_if_gone=args.even_if_gone)
+            if seen.cause is not None:
+                return _tell(args, seen)
+            print_undo(seen, sys.stderr)
+            if not _agreed():
+                print("没有删除任何邮件。 / Nothing was removed.", file=sys.stderr)
+                return NOT_ALL
+        report = undo_pass(account, ledger=ledger, pass_id=pass_id, route=route, dry_run=args.dry_run, even_if_gone=args.even_if_gone)
+    finally:
+        ledger.close()
+    return _tell(args, report)
+
+
+def _must_be_about(args: argparse.Namespace, pair: str) -> None:
+    """Its UIDs would name other people's mail."""
+    endpoint, login = parse_account_url(args.destination)
+    if not pair.endswith(f" -> {login} @ {endpoint}"):
+        raise Usage(f"账本是另一个邮箱的：{pair}；请写那次搬家的新邮箱，或者指这个邮箱的账本",
+                    f"the ledger is about another mailbox: {pair}; write the new mailbox of that move, or name the ledger of this one")
+
+
+def _which_pass(args: argparse.Namespace, manifest: Manifest) -> int:
+    """0: --last was said, and there is none."""
+    if args.last:
+        return manifest.last_pass()
+    known = {one.id: manifest.appended(one.id) for one in manifest.passes}
+    if args.pass_id in known:
+        return int(args.pass_id)
+    some = {number: messages for number, messages in known.items() if messages}
+    zh = "；".join(f"第 {number} 次：{messages} 封" for number, messages in some.items()) or "没有"
+    en = "; ".join(f"{number}: {messages} messages" for number, messages in some.items()) or "none"
+    asked = Words("请写 --pass 第几次 或 --last", "say --pass N or --last") if args.pass_id is None else \
+        Words(f"没有第 {args.pass_id} 次；请写 --pass 第几次 或 --last", f"there is no pass {args.pass_id}; say --pass N or --last")
+    raise Usage(f"{asked.zh}；搬进去的邮件还在的有：{zh}", f"{asked.en}; passes of which something is there: {en}")
+
+
+def _agreed() -> bool:
+    print("输入 yes 删除 / Type yes to remove them: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
+def _tell(args: argparse.Namespace, report: UndoReport) -> int:
+    """The last words, and the exit code."""
+    from engine.printing import explanation, print_json
+
+    if args.json:
+        print_json({**report.to_json(), **explanation(report.cause, None)})
+    else:
+        print_undo(report, sys.stdout)
+    return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
+
+
+def print_undo(report: UndoReport, out: TextIO) -> None:
+    from engine.printing import _size as size  # as `copy` tells it
+    from engine.printing import print_cause
+
+    done = "would be removed" if report.dry_run else "removed"
+    for folder in report.folders:
+        print(f"{folder.source} -> {folder.target}: {folder.removed} {done}, {folder.absent} not there any more, {folder.left} left "
+              f"of {folder.messages}{_remarks(folder)}", file=out)
+    if report.cause is not None:
+        print_cause(report.cause, None, report.server_text)
+        if report.detail:
+            print(report.detail)
+    elif not report.folders:
+        which = Words(f"第 {report.pass_id} 次", f"pass {report.pass_id}") if report.pass_id else Words("copy", "any copy")
+        print(f"没有可撤销的：{which.zh} 搬进去的邮件，现在一封也不在了。\n"
+              f"Nothing to undo: of what {which.en} appended, nothing is there any more.", file=out)
+    else:
+        totals = report.totals()
+        print(f"pass {report.pass_id}: {totals['removed']} {done}, {totals['absent']} not there any more, {totals['left']} left; "
+              f"{size(totals['bytes'])}", file=out)
+
+
+def _remarks(folder: UndoFolder) -> str:
+    remarks = [f"{_LEFT[folder.why].zh} / {_LEFT[folder.why].en}"] if folder.why else []
+    if folder.gone and folder.why is not UndoLeft.GONE_AT_SOURCE:
+        remarks.append(f"! {folder.gone} of this folder were deleted at the source since")
+    if folder.unresolved:
+        remarks.append(f"! {folder.unresolved} were in flight when a copy was killed: run copy, then undo that pass")
+    return "".join(f" [{remark}]" for remark in remarks)
