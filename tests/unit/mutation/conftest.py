@@ -30,7 +30,7 @@ def rig(tmp_path: Path) -> Iterator[Make]:
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """What the sink of a rig was told."""
     one = Heard()
-    monkeypatch.setattr(scenario._Sink, "server_line", lambda sink, *line: one.lines.append(line))
+    monkeypatch.setattr(scenario.Sink, "server_line", lambda sink, *line: one.lines.append(line))
     return one
 
 

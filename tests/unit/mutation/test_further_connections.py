@@ -26,7 +26,7 @@ def shut_the_door(one: Rig, server: SimulatedServer, monkeypatch: pytest.MonkeyP
     """Whoever shares the account is told, while the first logs in, that there are too many connections."""
     store = MemoryPaceStore(clock=one.world.wall)
     monkeypatch.setattr(copier, "MemoryPaceStore", lambda: store)
-    key, record = PaceKey.of(one._account(server), Route()), server.record
+    key, record = PaceKey.of(one.account_at(server), Route()), server.record
 
     def record_and_shut(connection: int, verb: str, line: bytes, login: str | None) -> None:
         if verb == "LOGIN":
@@ -42,7 +42,7 @@ def test_the_first_pair_waits_at_the_door_without_a_word(rig: Make, heard: Heard
     store = MemoryPaceStore(clock=one.world.wall)
     monkeypatch.setattr(copier, "MemoryPaceStore", lambda: store)
     server = getattr(one, side)
-    key = PaceKey.of(one._account(server), Route())
+    key = PaceKey.of(one.account_at(server), Route())
     one.world.run_process(lambda: store.change(key, lambda state, now: state.shut(now, 12, Cause.TOO_MANY_CONNECTIONS)))
     assert 12 <= took(one) < 15
     assert (one.attempts[-1].ended, one.source.connections, one.destination.connections) == ("complete", 1, 1)

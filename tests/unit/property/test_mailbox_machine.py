@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from engine.report import CopyOutcome
 from engine.wire import utf7
 from tests.unit.simulation import invariants
+from tests.unit.simulation.mailboxes import DESTINATIONS
+from tests.unit.simulation.people import QUIET_SECONDS
 from tests.unit.simulation.rig import Rig
-from tests.unit.simulation.scenario import DESTINATIONS, QUIET_SECONDS
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
 PICKS = st.integers(0, 2**16)

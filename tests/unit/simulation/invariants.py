@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from engine.ledger import Outcome
 from engine.transfer.matching import instant
 from tests.support.simulator_mail import Folder
-from tests.unit.simulation.scenario import Ever, Story
+from tests.unit.simulation.mailboxes import Ever
+from tests.unit.simulation.scenario import Story
 
 
 def check(story: Story) -> None:
@@ -33,7 +34,7 @@ def _back_offs_were_kept(story: Story) -> None:
 
 
 def _sums_are_equal(story: Story) -> None:
-    for row, runs, set_aside, _ in story.disk_rows:
+    for row, runs, set_aside, _ in story.in_ledger:
         if row.rule is not None or not row.complete:
             continue
         parts = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
@@ -50,7 +51,7 @@ def _sums_are_equal(story: Story) -> None:
             assert row.moved + row.already_there == sum(run.count for run in runs) - in_runs_too, (row, runs)
     for folder in story.last.folders:
         parts = folder.moved + folder.already_there + folder.excluded + folder.set_aside + folder.vanished
-        assert folder.total == parts or folder.source not in {r.source_display for r, *_ in story.disk_rows if r.complete}, folder
+        assert folder.total == parts or folder.source not in {r.source_display for r, *_ in story.in_ledger if r.complete}, folder
 
 
 def _everything_is_there_once(story: Story) -> None:
@@ -59,10 +60,10 @@ def _everything_is_there_once(story: Story) -> None:
     here = {f.name: f for f in story.source_folders()}
     there = {f.name: f for f in story.destination_folders()}
     by_target: dict[str, list[tuple[str, set[int]]]] = defaultdict(list)
-    for row, _, set_aside, _ in story.disk_rows:
+    for row, _, set_aside, _ in story.in_ledger:
         if row.rule is None and row.target:
             by_target[row.target].append((row.source, {s.uid for s in set_aside}))
-    known = {row.source for row, *_ in story.disk_rows}
+    known = {row.source for row, *_ in story.in_ledger}
     forgotten: Counter[bytes] = Counter()  # of folders that were renamed after they were moved by a ledger that is lost
     for name, ever in story.ever.items() if "ledger lost" in story.touched else ():
         forgotten += ever.contents if name not in known else Counter()
@@ -103,7 +104,7 @@ def _everything_is_there_once(story: Story) -> None:
 def _order_was_kept_or_counted(story: Story) -> None:
     """What one run appended to a folder stands there as it stands at the source, unless the run's report counts what does not."""
     in_order = {a.report.pass_id for a in story.attempts if a.report is not None and not a.report.out_of_order}
-    for row, runs, _, _ in story.disk_rows:
+    for row, runs, _, _ in story.in_ledger:
         highest: dict[int, int] = defaultdict(int)
         for run in runs:
             if run.outcome is Outcome.MOVED and run.pass_id in in_order and not story.touched:

@@ -18,7 +18,7 @@ from tests.support.simulator_commands import Command
 from tests.support.simulator_mail import Folder, MailAccount
 from tests.support.simulator_profiles import Profile
 from tests.support.simulator_session import SimulatedSession
-from tests.unit.simulation.world import World, _Waiter
+from tests.unit.simulation.world import Waiter, World
 
 SEND_WINDOW = 16 * 1024          # octets on their way to the server
 HEARD_WITHIN = 0.01              # seconds from when a word to wait was read off the network until every thread has understood it
@@ -39,6 +39,7 @@ class Manners:
 
 class _Session(SimulatedSession):
     sim: SimulatedServer
+    writer: _Writer  # type: ignore[assignment]
 
     async def meet_faults_and_execute(self, command: Command) -> None:
         manners = self.sim.manners
@@ -94,6 +95,15 @@ class SimulatedServer(ProviderSimulator):
         self._validity += 1
         folder.uidvalidity = self.profile.uidvalidity or self._validity
         return folder
+
+    def renumber(self, folder: Folder) -> None:
+        """As a server does that rebuilt a folder: another UIDVALIDITY, and UIDs from 1."""
+        self._validity += 1
+        folder.uidvalidity = self._validity
+        folder.uidnext = 1
+        for message in folder.messages:
+            message.uid = folder.uidnext
+            folder.uidnext += folder.uid_step
 
     def connect(self) -> Transport:
         link = Link(self.world, self)
@@ -220,7 +230,7 @@ class Transport:
         self._eof = self._reset = self._closed = False
         self.gone = False            # dead or cut: nobody listens to the server any more
         self.in_flight = 0
-        self.waiters: list[_Waiter] = []
+        self.waiters: list[Waiter] = []
         self._seen, self._said = bytearray(), b""
         self._number = 1_000_000 + len(self._world.pollable)
         self._world.pollable[self._number] = self

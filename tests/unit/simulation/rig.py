@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.support.provider_simulator import message
 from tests.support.simulator_mail import Message
-from tests.unit.simulation.scenario import Ever, Story
+from tests.unit.simulation.mailboxes import Ever
+from tests.unit.simulation.scenario import Story
 
 
 class Rig(Story):
@@ -19,8 +20,8 @@ class Rig(Story):
         self.small = True
         self.connections = self.source.pairs = self.destination.pairs = connections
 
-    def _fill(self) -> None:
-        pass
+    def _furnish(self) -> None:
+        """With nothing."""
 
     def fill(self, count: int, folder: str = "INBOX", size: int = 20) -> list[Message]:
         put = self.source.account()[folder].put(*(message(str(n), f"body {n} " * size) for n in range(count)))

@@ -191,7 +191,7 @@ def test_a_folder_that_is_gone_while_it_is_watched_ends_no_later_copy(rig: Make,
         one.destination.manners.append_service = 0.2
         assert one.copy(kill_at=step).ended in ("killed", "complete")
         assert one.copy().ended == "complete"
-        watched += any(intents for row, _, _, intents in one.world.run_process(one._read_ledger) if row.source == "Projects")
+        watched += any(folder.intents for folder in one.read_ledger() if folder.row.source == "Projects")
         if side != "destination":
             del one.source.account().folders["Projects"]
         if side != "source":

@@ -31,7 +31,7 @@ def assert_the_ledger_is_true(one: Rig) -> None:
     here = {m.uid: m.content for m in one.source.account()["INBOX"].messages}
     there = {m.uid: m.content for m in one.destination.account()["INBOX"].messages}
     order = sorted(here)
-    for row, runs, _, _ in one.world.run_process(one._read_ledger):
+    for row, runs, _, _ in one.read_ledger():
         for run in runs if row.source == "INBOX" else ():
             first = order.index(run.source_first)
             assert [here[uid] for uid in order[first:first + run.count]] == [there[run.target_first + n] for n in range(run.count)]
@@ -79,7 +79,7 @@ def test_a_told_uid_of_somebody_elses_mail_is_not_taken_for_ours(rig: Make, monk
     own = one.destination.account()["INBOX"].add(type(mails[0])(b"Subject: own\r\n\r\nmine\r\n", (), mails[2].internal_date))
     twist(monkeypatch, lambda n, text: CODE.sub(b"[APPENDUID \\1 1] ", text) if n == 3 else text)
     assert one.copy().ended == "complete"
-    taken = [uid for row, runs, _, _ in one.world.run_process(one._read_ledger) if row.source == "INBOX"
+    taken = [uid for row, runs, _, _ in one.read_ledger() if row.source == "INBOX"
              for run in runs for uid in range(run.target_first, run.target_first + run.count)]
     assert len(taken) == 5 and own.uid not in taken
     assert_the_ledger_is_true(one)

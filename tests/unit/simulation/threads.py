@@ -13,7 +13,7 @@ from greenlet import greenlet
 from tests.unit.simulation.world import Killed
 
 if TYPE_CHECKING:
-    from tests.unit.simulation.world import World, _Waiter
+    from tests.unit.simulation.world import Waiter, World
 
 
 class Threads:
@@ -65,7 +65,7 @@ class _Thread:
         self.daemon = True
         self._ended = False
         self._task: greenlet | None = None
-        self._joining: list[_Waiter] = []
+        self._joining: list[Waiter] = []
 
     def start(self) -> None:
         assert self._task is None, "threads can only be started once"
@@ -101,7 +101,7 @@ class _Lock:
         self._world, self._reentrant = world, reentrant
         self._owner: greenlet | None = None
         self._count = 0
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[Waiter] = []
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         me = greenlet.getcurrent()
@@ -151,7 +151,7 @@ class _Lock:
 class _Condition:
     def __init__(self, world: World, lock: _Lock) -> None:
         self._world, self._lock = world, lock
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[Waiter] = []
         self.acquire, self.release = lock.acquire, lock.release
 
     def __enter__(self) -> bool:

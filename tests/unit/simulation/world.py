@@ -5,33 +5,24 @@ a lock, a sleep). The servers are asyncio tasks on the same loop. Time jumps to 
 and the same seed is the same run.
 
 Owns: the clock, the tasks, the death of the process (`Killed`, raised at a chosen step in every task: from then on nothing that the
-process does has an effect), and what takes the place of time, threading, select, random and secrets in the engine's modules.
-Must not: know IMAP or the engine's own names beyond those standard modules.
+process does has an effect). What takes the place of time, threading and others in the engine's modules is in instead.py.
+Must not: know IMAP or the engine.
 """
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import secrets
-import select
-import socket
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
-from functools import partial
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from greenlet import greenlet
 
+Result = TypeVar("Result")
+
 EPOCH = 1_790_000_000.0   # wall clock at the start of every world
 STEPS_AT_MOST = 400_000   # of one run of the mover: more is a hot loop
-DAY = 86_400.0
 
 
 class Killed(BaseException):
@@ -75,7 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         pass
 
 
-class _Waiter:
+class Waiter:
     """A task that waits; `woken` tells a wake-up from a time-out."""
 
     __slots__ = ("due", "handle", "task", "woken")
@@ -160,10 +151,10 @@ class World:
                         task.throw(Killed)
         raise AssertionError("a task outlives its process")
 
-    def waiter(self) -> _Waiter:
-        return _Waiter(greenlet.getcurrent())
+    def waiter(self) -> Waiter:
+        return Waiter(greenlet.getcurrent())
 
-    def wait(self, waiter: _Waiter, seconds: float | None = None) -> bool:
+    def wait(self, waiter: Waiter, seconds: float | None = None) -> bool:
         """Until `wake` or for so many seconds; whether it was woken."""
         self.step()
         if not waiter.due:
@@ -175,7 +166,7 @@ class World:
             raise Killed
         return waiter.woken
 
-    def wake(self, waiter: _Waiter) -> None:
+    def wake(self, waiter: Waiter) -> None:
         """The task goes on soon: who goes first when several may is chance."""
         if waiter.due:
             return
@@ -185,7 +176,7 @@ class World:
         waiter.handle = self.loop.call_later(self.rng.choice((1e-5, 1e-5, 2e-5, 3e-5, 1e-4, 1e-3)) * (1 + self.rng.random()),
                                              self._resume, waiter)
 
-    def _resume(self, waiter: _Waiter) -> None:
+    def _resume(self, waiter: Waiter) -> None:
         waiter.due = True
         if not waiter.task.dead:
             waiter.task.switch()
@@ -195,11 +186,11 @@ class World:
         parent = greenlet.getcurrent().parent or greenlet.getcurrent()
         task = greenlet(work, parent)
         self._tasks.append(task)
-        waiter = _Waiter(task)
+        waiter = Waiter(task)
         self.wake(waiter)
         return task
 
-    def run_process(self, work: Callable[[], Any], *, kill_at: int | None = None) -> Any:
+    def run_process(self, work: Callable[[], Result], *, kill_at: int | None = None) -> Result:
         """Runs `work` as the main thread of a new process to its end; raises what it raised, Killed when it died."""
         self.steps, self.kill_at, self.killed, self._tasks = 0, kill_at, False, []
         done = self.loop.create_future()
@@ -240,106 +231,3 @@ class World:
             task.cancel()
         self.loop.run_until_complete(asyncio.sleep(1.0))
         self.loop.close()
-
-    # -- in place of the standard modules -----------------------------------------------------------------------------------------
-
-    def substitutes(self) -> dict[ModuleType, Any]:
-        from tests.unit.simulation.threads import Threads
-
-        return {
-            time: SimpleNamespace(monotonic=self.monotonic, time=self.wall, sleep=self.sleep, perf_counter=self.monotonic,
-                                  process_time=time.process_time, monotonic_ns=lambda: int(self.monotonic() * 1e9),
-                                  strftime=time.strftime, gmtime=time.gmtime, localtime=time.localtime),
-            threading: Threads(self),
-            select: SimpleNamespace(poll=lambda: _Poll(self), POLLIN=select.POLLIN, POLLOUT=select.POLLOUT, POLLERR=select.POLLERR,
-                                    POLLHUP=select.POLLHUP),
-            random: self.rng,
-            secrets: SimpleNamespace(token_hex=lambda octets=16: self.rng.randbytes(octets).hex(), token_bytes=self.rng.randbytes,
-                                     choice=self.rng.choice, randbelow=self.rng.randrange),
-            os: _Instead(os, dup=lambda descriptor: descriptor if descriptor in self.pollable else os.dup(descriptor)),
-            socket: _Instead(socket, socket=lambda *a, fileno=None, **k: _Waker(self.pollable[fileno]) if fileno in self.pollable
-                             else socket.socket(*a, fileno=fileno, **k)),
-        }
-
-    @contextmanager
-    def instead_of(self, packages: tuple[str, ...], further: dict[Any, Any] | None = None) -> Iterator[None]:
-        """In every loaded module of these packages the standard modules (and the `further` objects) are ours while this lasts."""
-        substitutes = self.substitutes()
-        ours = {id(module): stand_in for module, stand_in in substitutes.items()}
-        ours |= {id(theirs): stand_in for theirs, stand_in in (further or {}).items()}
-        for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore"):
-            ours[id(getattr(threading, name))] = getattr(substitutes[threading], name)
-        undo: list[Callable[[], object]] = []
-        for name, module in list(sys.modules.items()):
-            if module is None or not name.startswith(packages):
-                continue
-            for attribute, value in list(vars(module).items()):
-                if id(value) in ours:
-                    undo.append(partial(setattr, module, attribute, value))
-                    setattr(module, attribute, ours[id(value)])
-                elif is_dataclass(value) and isinstance(value, type) and value.__module__ == name:
-                    # `field(default_factory=threading.Lock)` was looked up when the class was made, and lies in its __init__'s cells.
-                    for cell in value.__init__.__closure__ or ():  # type: ignore[misc]
-                        if id(cell.cell_contents) in ours:
-                            undo.append(partial(setattr, cell, "cell_contents", cell.cell_contents))
-                            cell.cell_contents = ours[id(cell.cell_contents)]
-        try:
-            yield
-        finally:
-            for act in undo:
-                act()
-
-
-class _Instead:
-    """A module with some of its names replaced."""
-
-    def __init__(self, module: ModuleType, **names: Any) -> None:
-        self._module = module
-        self.__dict__.update(names)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
-class _Waker:
-    """A second descriptor of a transport, by which another thread wakes who waits on it."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def shutdown(self, how: int) -> None:
-        self._transport.reset()
-
-    def __enter__(self) -> _Waker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class _Poll:
-    """select.poll over transports of this world."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._events: dict[int, int] = {}
-
-    def register(self, descriptor: int, events: int = select.POLLIN | select.POLLOUT) -> None:
-        self._events[descriptor] = events
-
-    modify = register
-
-    def unregister(self, descriptor: int) -> None:
-        del self._events[descriptor]
-
-    def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
-        deadline = None if milliseconds is None else self._world.monotonic() + max(0.0, milliseconds) / 1000
-        while True:
-            ready = [(number, events) for number, events in self._events.items() if self._world.pollable[number].ready(events)]
-            left = None if deadline is None else deadline - self._world.monotonic()
-            if ready or (left is not None and left <= 0):
-                return ready
-            waiter = self._world.waiter()
-            for number in self._events:
-                self._world.pollable[number].waiters.append(waiter)
-            self._world.wait(waiter, left)
