@@ -31,8 +31,8 @@ def took(one: Rig) -> float:
     return one.world.monotonic() - begun
 
 
-def two_folders(rig: Make) -> Rig:
-    one = rig(connections=2)
+def two_folders(filled_rig: Make) -> Rig:
+    one = filled_rig(connections=2)
     one.fill(30)
     one.source.add_folder("Projects")
     one.fill(20, "Projects")

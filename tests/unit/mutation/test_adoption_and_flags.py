@@ -1,22 +1,13 @@
 """What the mutation run showed that nothing else held: what adoption does to the copies that it finds, and the edges of stored flags."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from engine.report import CopyOutcome
 from engine.transfer.complete import header_only
 from engine.transfer.flags import StoredFlags, pack
 from tests.support.simulator_mail import Message
-from tests.unit.simulation.rig import Make, rigs
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    with rigs(tmp_path) as make:
-        yield make
+from tests.unit.simulation.rig import Make
 
 
 def test_copies_that_are_found_get_the_flags_that_they_lack_and_keep_their_own(rig: Make) -> None:

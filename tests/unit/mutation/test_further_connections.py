@@ -37,8 +37,9 @@ def shut_the_door(one: Rig, server: SimulatedServer, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_the_first_pair_waits_at_the_door_without_a_word(rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
-    one = rig()
+def test_the_first_pair_waits_at_the_door_without_a_word(filled_rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch,
+                                                         side: str) -> None:
+    one = filled_rig()
     store = MemoryPaceStore(clock=one.world.wall)
     monkeypatch.setattr(copier, "MemoryPaceStore", lambda: store)
     server = getattr(one, side)
@@ -58,8 +59,8 @@ PLAIN = "IMAP4rev1 UIDPLUS"
     (PLAIN, 0.05, 2), ("IMAP4rev1 UIDPLUS LITERAL-", 0.05, 2), (PLAIN, 0.001, 0), (PLAIN, 0.0035, 2),
     ("IMAP4rev1 UIDPLUS LITERAL+", 0.05, 0), ("IMAP4rev1 UIDPLUS MULTIAPPEND", 0.05, 0)])
 def test_the_first_pair_has_two_lanes_where_each_literal_must_be_asked_for_far_away(
-        rig: Make, destination: str, latency: float, lanes: int) -> None:
-    one = rig(destination)
+        filled_rig: Make, destination: str, latency: float, lanes: int) -> None:
+    one = filled_rig(destination)
     one.destination.manners.latency = latency
     assert one.copy().ended == "complete"
     assert (one.source.connections, one.destination.connections) == (1, 1 + lanes)
@@ -67,8 +68,8 @@ def test_the_first_pair_has_two_lanes_where_each_literal_must_be_asked_for_far_a
     assert one.destination.open_now == 0
 
 
-def test_where_a_mailbox_may_have_two_connections_at_most_none_is_a_lane(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rig(PLAIN)
+def test_where_a_mailbox_may_have_two_connections_at_most_none_is_a_lane(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     monkeypatch.setattr(Session, "limits", Limits(connections=2))
     assert one.copy().ended == "complete"
@@ -79,8 +80,8 @@ def test_where_a_mailbox_may_have_two_connections_at_most_none_is_a_lane(rig: Ma
     assert one.destination.connections == 1 + 3
 
 
-def test_a_lane_that_cannot_be_opened_is_told_and_the_others_do_the_work(rig: Make, heard: Heard) -> None:
-    one = rig(PLAIN)
+def test_a_lane_that_cannot_be_opened_is_told_and_the_others_do_the_work(filled_rig: Make, heard: Heard) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     one.destination.faults.append(Fault("LOGIN", Action.REPLY, skip=2, times=None, text=b"NO [LIMIT] one too many"))
     assert one.copy().ended == "complete"
@@ -89,8 +90,8 @@ def test_a_lane_that_cannot_be_opened_is_told_and_the_others_do_the_work(rig: Ma
     assert one.is_exact()
 
 
-def test_a_wait_that_one_connection_hears_holds_every_lane(rig: Make) -> None:
-    one = rig(PLAIN)
+def test_a_wait_that_one_connection_hears_holds_every_lane(filled_rig: Make) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     one.destination.faults.append(Fault("APPEND", Action.UNTAGGED, skip=3,
                                         text=b"* OK [THROTTLED] Suggested Backoff Time: 3000 milliseconds"))
@@ -100,8 +101,8 @@ def test_a_wait_that_one_connection_hears_holds_every_lane(rig: Make) -> None:
     assert one.is_exact()
 
 
-def test_every_connection_goes_by_the_road_of_its_side_and_asks_its_pace(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rig(PLAIN)
+def test_every_connection_goes_by_the_road_of_its_side_and_asks_its_pace(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     opened: list[tuple[str, Side, type, type]] = []
     real = Session.open
@@ -116,8 +117,8 @@ def test_every_connection_goes_by_the_road_of_its_side_and_asks_its_pace(rig: Ma
     assert sorted(opened) == [lane, lane, lane, ("source.example", Side.SOURCE, Route, PacedGate)]
 
 
-def test_a_pair_that_is_opened_again_has_as_many_lanes_as_it_had(rig: Make) -> None:
-    one = rig(PLAIN)
+def test_a_pair_that_is_opened_again_has_as_many_lanes_as_it_had(filled_rig: Make) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     one.source.faults.append(Fault("UID FETCH", Action.CLOSE))
     assert one.copy().ended == "complete"
@@ -126,8 +127,8 @@ def test_a_pair_that_is_opened_again_has_as_many_lanes_as_it_had(rig: Make) -> N
     assert (one.source.open_now, one.destination.open_now) == (0, 0)
 
 
-def test_that_lanes_stored_messages_out_of_their_order_is_counted_over_all_folders(rig: Make) -> None:
-    one = rig(PLAIN)
+def test_that_lanes_stored_messages_out_of_their_order_is_counted_over_all_folders(filled_rig: Make) -> None:
+    one = filled_rig(PLAIN)
     one.fill(18)
     one.source.add_folder("Projects")
     one.fill(30, "Projects")
@@ -143,23 +144,23 @@ def test_that_lanes_stored_messages_out_of_their_order_is_counted_over_all_folde
 
 # -- further pairs and the end
 
-def test_a_further_pair_takes_its_share_of_the_folders(rig: Make) -> None:
-    one = two_folders(rig)
+def test_a_further_pair_takes_its_share_of_the_folders(filled_rig: Make) -> None:
+    one = two_folders(filled_rig)
     assert one.copy().ended == "complete"
     assert len(bodies_by(one)) == 2
     assert one.is_exact() and one.contents("source", "Projects") == one.contents("destination", "Projects")
 
 
-def test_a_further_pair_is_opened_at_once_or_not_at_all(rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = two_folders(rig)
+def test_a_further_pair_is_opened_at_once_or_not_at_all(filled_rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = two_folders(filled_rig)
     shut_the_door(one, one.source, monkeypatch)
     assert took(one) < 15
     assert (one.attempts[-1].ended, one.source.connections) == ("complete", 1)
     assert [line[:2] for line in heard.lines] == [(Side.SOURCE, Cause.TOO_MANY_CONNECTIONS)]
 
 
-def test_a_lane_is_opened_at_once_or_not_at_all(rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rig(PLAIN)
+def test_a_lane_is_opened_at_once_or_not_at_all(filled_rig: Make, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig(PLAIN)
     one.destination.manners.latency = 0.05
     shut_the_door(one, one.destination, monkeypatch)
     assert took(one) < 15
@@ -168,8 +169,8 @@ def test_a_lane_is_opened_at_once_or_not_at_all(rig: Make, heard: Heard, monkeyp
 
 
 @pytest.mark.parametrize("folder", ["INBOX", "Projects"])
-def test_what_only_a_person_can_mend_ends_the_run_whichever_pair_met_it(rig: Make, folder: str) -> None:
-    one = two_folders(rig)
+def test_what_only_a_person_can_mend_ends_the_run_whichever_pair_met_it(filled_rig: Make, folder: str) -> None:
+    one = two_folders(filled_rig)
     one.destination.faults.append(Fault("APPEND", Action.REPLY, contains=folder.encode(), skip=3, times=None,
                                         text=b"NO [OVERQUOTA] Quota exceeded"))
     report = one.copy().report
@@ -179,8 +180,8 @@ def test_what_only_a_person_can_mend_ends_the_run_whichever_pair_met_it(rig: Mak
 
 
 @pytest.mark.parametrize("folder", ["INBOX", "Projects"])
-def test_a_stop_in_the_middle_of_any_folder_is_a_pause_from_which_the_next_run_goes_on(rig: Make, folder: str) -> None:
-    one = two_folders(rig)
+def test_a_stop_in_the_middle_of_any_folder_is_a_pause_from_which_the_next_run_goes_on(filled_rig: Make, folder: str) -> None:
+    one = two_folders(filled_rig)
     record = one.destination.record
 
     def record_and_stop(connection: int, verb: str, line: bytes, login: str | None) -> None:

@@ -22,8 +22,8 @@ ASKED = b"NO [THROTTLED] Suggested Backoff Time: 3000 milliseconds"
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_a_server_that_hangs_up_at_login_has_counted_two_logins_at_most(rig: Make, side: str) -> None:
-    one = rig()
+def test_a_server_that_hangs_up_at_login_has_counted_two_logins_at_most(filled_rig: Make, side: str) -> None:
+    one = filled_rig()
     server = getattr(one, side)
     server.faults.append(Fault("LOGIN", Action.CLOSE, times=None))
     report = one.copy().report
@@ -34,8 +34,8 @@ def test_a_server_that_hangs_up_at_login_has_counted_two_logins_at_most(rig: Mak
     assert one.is_exact()
 
 
-def test_a_server_that_hung_up_at_login_and_then_cannot_be_reached_is_tried_as_one_that_cannot(rig: Make) -> None:
-    one = rig()
+def test_a_server_that_hung_up_at_login_and_then_cannot_be_reached_is_tried_as_one_that_cannot(filled_rig: Make) -> None:
+    one = filled_rig()
     one.source.faults.append(Fault("LOGIN", Action.CLOSE))
     dial = one.source.connect
     refused = []
@@ -51,8 +51,8 @@ def test_a_server_that_hung_up_at_login_and_then_cannot_be_reached_is_tried_as_o
     assert refused
 
 
-def test_a_server_that_took_long_to_say_nothing_is_not_asked_again(rig: Make) -> None:
-    one = rig()
+def test_a_server_that_took_long_to_say_nothing_is_not_asked_again(filled_rig: Make) -> None:
+    one = filled_rig()
     one.source.faults.append(Fault("GREETING", Action.HANG))
     assert took(one) < 45
     assert (one.attempts[-1].ended, one.source.connections) == ("failed", 1)
@@ -60,16 +60,16 @@ def test_a_server_that_took_long_to_say_nothing_is_not_asked_again(rig: Make) ->
 
 
 @pytest.mark.parametrize(("refusals", "ended"), [(4, "complete"), (6, "failed")])
-def test_the_first_connections_are_tried_three_times(rig: Make, refusals: int, ended: str) -> None:
-    one = rig()
+def test_the_first_connections_are_tried_three_times(filled_rig: Make, refusals: int, ended: str) -> None:
+    one = filled_rig()
     one.connects_refused = refusals  # two at a time, one on each side
     assert 2.5 <= took(one) <= 5
     assert one.attempts[-1].ended == ended
 
 
 @pytest.mark.parametrize(("refused", "named"), [("source", "source"), ("destination", "destination"), ("both", "source")])
-def test_who_is_refused_is_named_and_the_other_side_is_not_kept_open(rig: Make, refused: str, named: str) -> None:
-    one = rig()
+def test_who_is_refused_is_named_and_the_other_side_is_not_kept_open(filled_rig: Make, refused: str, named: str) -> None:
+    one = filled_rig()
     for server in (one.source, one.destination):
         if refused in (server.host, "both"):
             server.faults.append(Fault("LOGIN", Action.REPLY, text=b"NO [AUTHENTICATIONFAILED] Wrong words"))
@@ -82,8 +82,8 @@ def test_who_is_refused_is_named_and_the_other_side_is_not_kept_open(rig: Make, 
 
 @pytest.mark.parametrize(("times", "ended"), [(5, "complete"), (6, "failed")])
 @pytest.mark.parametrize("verb", ["LIST", "UID FETCH"])
-def test_a_connection_that_breaks_again_and_again_is_opened_five_times_more(rig: Make, verb: str, times: int, ended: str) -> None:
-    one = rig()
+def test_a_connection_that_breaks_again_and_again_is_opened_five_times_more(filled_rig: Make, verb: str, times: int, ended: str) -> None:
+    one = filled_rig()
     one.source.faults.append(Fault(verb, Action.CLOSE, times=times))
     assert 52.5 <= took(one) <= 80
     assert (one.attempts[-1].ended, one.source.connections) == (ended, 6)
@@ -92,8 +92,8 @@ def test_a_connection_that_breaks_again_and_again_is_opened_five_times_more(rig:
     assert one.is_exact() == (ended == "complete")
 
 
-def test_breaks_with_progress_between_them_do_not_add_up(rig: Make) -> None:
-    one = rig()
+def test_breaks_with_progress_between_them_do_not_add_up(filled_rig: Make) -> None:
+    one = filled_rig()
     one.fill(90)
     one.source.faults += [Fault("UID FETCH", Action.CLOSE, skip=4 * n, contains=b"BODY.PEEK[]") for n in range(1, 10)]
     assert one.copy().ended == "complete"
@@ -106,8 +106,8 @@ def test_breaks_with_progress_between_them_do_not_add_up(rig: Make) -> None:
 
 
 @pytest.mark.parametrize(("times", "ended"), [(5, "complete"), (None, "paused")])
-def test_a_server_that_asks_for_a_little_time_gets_it_five_times(rig: Make, times: int | None, ended: str) -> None:
-    one = rig()
+def test_a_server_that_asks_for_a_little_time_gets_it_five_times(filled_rig: Make, times: int | None, ended: str) -> None:
+    one = filled_rig()
     one.source.faults.append(Fault("UID FETCH", Action.REPLY, text=ASKED, times=times))
     one.copy()
     report = one.attempts[-1].report
@@ -133,8 +133,8 @@ def tell_and_break(one: Rig, server: Any) -> None:
     one.source.record = record_and_break  # type: ignore[method-assign]
 
 
-def test_a_wait_that_was_stated_before_the_connection_broke_is_told_in_the_servers_words(rig: Make) -> None:
-    one = rig()
+def test_a_wait_that_was_stated_before_the_connection_broke_is_told_in_the_servers_words(filled_rig: Make) -> None:
+    one = filled_rig()
     tell_and_break(one, one.source)
     report = one.copy().report
     assert report is not None
@@ -143,8 +143,8 @@ def test_a_wait_that_was_stated_before_the_connection_broke_is_told_in_the_serve
     assert one.source.connections == 1
 
 
-def test_what_the_other_side_asked_for_is_not_said_of_the_one_that_broke(rig: Make, heard: Heard) -> None:
-    one = rig()
+def test_what_the_other_side_asked_for_is_not_said_of_the_one_that_broke(filled_rig: Make, heard: Heard) -> None:
+    one = filled_rig()
     tell_and_break(one, one.destination)
     report = one.copy().report
     assert report is not None
@@ -153,8 +153,8 @@ def test_what_the_other_side_asked_for_is_not_said_of_the_one_that_broke(rig: Ma
 
 
 @pytest.mark.parametrize(("times", "ended"), [(2, "complete"), (3, "partial")])
-def test_a_destination_folder_may_be_deleted_twice_under_our_hands(rig: Make, times: int, ended: str) -> None:
-    one = rig()
+def test_a_destination_folder_may_be_deleted_twice_under_our_hands(filled_rig: Make, times: int, ended: str) -> None:
+    one = filled_rig()
     one.source.add_folder("Projects")
     one.fill(4, "Projects")
     folders, record, left = one.destination.account().folders, one.destination.record, [times]
@@ -178,8 +178,8 @@ def test_a_destination_folder_may_be_deleted_twice_under_our_hands(rig: Make, ti
         assert (named.folder, named.uid, named.reason) == ("Projects", 0, "x_folder")
 
 
-def test_a_source_folder_that_cannot_be_opened_is_named_and_the_others_are_moved(rig: Make, heard: Heard) -> None:
-    one = rig()
+def test_a_source_folder_that_cannot_be_opened_is_named_and_the_others_are_moved(filled_rig: Make, heard: Heard) -> None:
+    one = filled_rig()
     one.source.add_folder("Projects")
     one.fill(4, "Projects")
     one.source.faults.append(Fault("EXAMINE", Action.REPLY, contains=b"Projects", text=b"NO no such folder"))
@@ -192,8 +192,8 @@ def test_a_source_folder_that_cannot_be_opened_is_named_and_the_others_are_moved
     assert one.contents("source", "Projects") == one.contents("destination", "Projects")
 
 
-def test_a_further_pair_that_cannot_be_opened_is_told_and_stops_nobody(rig: Make, heard: Heard) -> None:
-    one = rig(connections=2)
+def test_a_further_pair_that_cannot_be_opened_is_told_and_stops_nobody(filled_rig: Make, heard: Heard) -> None:
+    one = filled_rig(connections=2)
     one.source.add_folder("Projects")
     one.fill(4, "Projects")
     one.source.faults.append(Fault("LOGIN", Action.REPLY, skip=1, times=None, text=b"NO [LIMIT] Too many simultaneous connections"))
@@ -206,8 +206,8 @@ def test_a_further_pair_that_cannot_be_opened_is_told_and_stops_nobody(rig: Make
 
 # -- what a try is given
 
-def test_what_was_set_aside_is_tried_again_when_that_is_asked_and_not_before(rig: Make) -> None:
-    one = rig()
+def test_what_was_set_aside_is_tried_again_when_that_is_asked_and_not_before(filled_rig: Make) -> None:
+    one = filled_rig()
     one.destination.append_refusals.append(AppendRefusal(b"NO [TOOBIG] not this one", contains=b"body 7 "))
     assert one.copy().ended == "partial"
     appended = one.destination.count("APPEND")
@@ -220,14 +220,14 @@ def test_what_was_set_aside_is_tried_again_when_that_is_asked_and_not_before(rig
     assert one.is_exact()
 
 
-def test_what_was_looked_at_in_the_plan_is_not_asked_again(rig: Make) -> None:
-    one = rig()
+def test_what_was_looked_at_in_the_plan_is_not_asked_again(filled_rig: Make) -> None:
+    one = filled_rig()
     assert one.copy().ended == "complete"
     assert sum(b"INBOX" in line for line in one.destination.lines("STATUS")) == 1
 
 
-def test_a_connection_that_breaks_while_it_is_compressed_costs_no_folder(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rig()
+def test_a_connection_that_breaks_while_it_is_compressed_costs_no_folder(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig()
     one.source.add_folder("Projects")
     one.fill(4, "Projects")
 
@@ -240,8 +240,8 @@ def test_a_connection_that_breaks_while_it_is_compressed_costs_no_folder(rig: Ma
     assert one.is_exact() and one.contents("source", "Projects") == one.contents("destination", "Projects")
 
 
-def test_flags_that_changed_are_carried_over_and_the_folder_is_not_moved_again(rig: Make) -> None:
-    one = rig()
+def test_flags_that_changed_are_carried_over_and_the_folder_is_not_moved_again(filled_rig: Make) -> None:
+    one = filled_rig()
     assert one.copy().ended == "complete"
     mail = one.source.account()["INBOX"].messages[3]
     mail.flags = ("\\Flagged",)
@@ -253,8 +253,8 @@ def test_flags_that_changed_are_carried_over_and_the_folder_is_not_moved_again(r
     assert sum(b"INBOX" in line for line in one.source.lines("EXAMINE")) == 2  # to move it, and for the look
 
 
-def test_messages_that_break_the_connection_are_named_one_after_the_other(rig: Make) -> None:
-    one = rig()
+def test_messages_that_break_the_connection_are_named_one_after_the_other(filled_rig: Make) -> None:
+    one = filled_rig()
     for bad in one.source.account()["INBOX"].messages[2:10]:
         bad.fault = BodyFault.CUT
     report = one.copy().report
@@ -262,8 +262,8 @@ def test_messages_that_break_the_connection_are_named_one_after_the_other(rig: M
     assert (report.totals()["moved"], report.totals()["set_aside"]) == (4, 8)
 
 
-def test_what_was_set_aside_before_is_no_progress_now(rig: Make) -> None:
-    one = rig()
+def test_what_was_set_aside_before_is_no_progress_now(filled_rig: Make) -> None:
+    one = filled_rig()
     one.destination.append_refusals.append(AppendRefusal(b"NO [TOOBIG] not this one", contains=b"body 7 "))
     assert one.copy().ended == "partial"
     one.fill(3)
@@ -273,8 +273,8 @@ def test_what_was_set_aside_before_is_no_progress_now(rig: Make) -> None:
     assert one.source.connections == seen + 6
 
 
-def test_what_is_younger_goes_first_where_that_was_asked(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rig()
+def test_what_is_younger_goes_first_where_that_was_asked(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig()
     inbox = one.source.account()["INBOX"].messages
     for young in inbox[8:]:
         young.internal_date = time.strftime("%d-%b-%Y 12:00:00 +0000", time.gmtime(one.world.wall() - 2 * DAY))
@@ -284,8 +284,8 @@ def test_what_is_younger_goes_first_where_that_was_asked(rig: Make, monkeypatch:
     assert there == [m.content for m in inbox[8:] + inbox[:8]]
 
 
-def test_the_same_message_in_two_folders_that_become_one_is_there_twice(rig: Make) -> None:
-    one = rig()
+def test_the_same_message_in_two_folders_that_become_one_is_there_twice(filled_rig: Make) -> None:
+    one = filled_rig()
     sent = one.source.account()["Sent"]
     [mail] = sent.put(message("once", "the same"))
     assert one.copy().ended == "complete"
@@ -296,7 +296,7 @@ def test_the_same_message_in_two_folders_that_become_one_is_there_twice(rig: Mak
     assert twin.name not in one.destination.account().folders
 
 
-def test_a_server_that_closes_before_it_greets_holds_nobody_for_half_an_hour(rig: Make) -> None:
-    one = rig()
+def test_a_server_that_closes_before_it_greets_holds_nobody_for_half_an_hour(filled_rig: Make) -> None:
+    one = filled_rig()
     one.source.faults.append(Fault("GREETING", Action.CLOSE, times=None))
     assert took(one) < 60

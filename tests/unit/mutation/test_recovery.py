@@ -14,7 +14,7 @@ from engine.transfer import careful
 from engine.transfer.matching import Pair
 from engine.transfer.recover import Clock, LookedUp, look_up, settle, surplus
 from tests.support.simulator_mail import BodyFault, Message
-from tests.unit.mutation.two import DATE, LATER, SAME_INSTANT, MakeTwo, Two, mail
+from tests.unit.mutation.two_mailboxes import DATE, LATER, SAME_INSTANT, MakeMailboxes, TwoMailboxes, mail
 
 NOW = 1_000_000.0
 
@@ -82,155 +82,157 @@ def test_what_is_old_has_nothing_under_way_any_more(ages: tuple[float, ...], ask
 # -- what an intent may find, and what is one too many
 
 
-def looked_up(one: Two, *uids: int, floor: int = 1) -> LookedUp:
-    wanted = one.wanted(*uids)
-    return look_up(one.careful(), one.target, "INBOX", wanted, floor, one.claims)
+def looked_up(boxes: TwoMailboxes, *uids: int, floor: int = 1) -> LookedUp:
+    wanted = boxes.wanted(*uids)
+    return look_up(boxes.careful(), boxes.destination_session, "INBOX", wanted, floor, boxes.claims)
 
 
-def too_many(one: Two, *uids: int, floor: int = 1) -> list[int]:
-    return surplus(one.source, one.target, "INBOX", one.wanted(*uids), floor, one.claims)
+def too_many(boxes: TwoMailboxes, *uids: int, floor: int = 1) -> list[int]:
+    return surplus(boxes.source_session, boxes.destination_session, "INBOX", boxes.wanted(*uids), floor, boxes.claims)
 
 
-def test_what_an_intent_may_find_is_paired_by_every_octet(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(*(mail(n) for n in range(1, 6)), internal_date=DATE)
-    one.copies.put(mail(1), mail(2), mail(9), mail(2), mail(3), mail(4), mail(1), internal_date=LATER)
-    one.claims.add((5,))
-    assert looked_up(one, 1, 2, 3, 4, floor=2) == LookedUp([Pair(1, 7), Pair(2, 2), Pair(4, 6)], [])  # 1 is below, 5 is another's
-    assert one.here.bodies_opened == 4
+def test_what_an_intent_may_find_is_paired_by_every_octet(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(*(mail(n) for n in range(1, 6)), internal_date=DATE)
+    boxes.copies.put(mail(1), mail(2), mail(9), mail(2), mail(3), mail(4), mail(1), internal_date=LATER)
+    boxes.claims.add((5,))
+    assert looked_up(boxes, 1, 2, 3, 4, floor=2) == LookedUp([Pair(1, 7), Pair(2, 2), Pair(4, 6)], [])  # 1 is below, 5 is another's
+    assert boxes.source_server.bodies_opened == 4
 
 
-def test_what_the_server_altered_is_paired_by_its_header_and_its_date(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(mail(1), mail(2), mail(3), mail(4), internal_date=DATE)
-    one.copies.add(Message(mail(3), (), SAME_INSTANT))
-    one.copies.add(Message(mail(1, "changed\r\n"), (), SAME_INSTANT))
-    one.copies.add(Message(mail(2, "changed\r\n"), (), LATER))
-    assert looked_up(one, 1, 2, 3, 4) == LookedUp([Pair(1, 2), Pair(3, 1)], [])
+def test_what_the_server_altered_is_paired_by_its_header_and_its_date(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(mail(1), mail(2), mail(3), mail(4), internal_date=DATE)
+    boxes.copies.add(Message(mail(3), (), SAME_INSTANT))
+    boxes.copies.add(Message(mail(1, "changed\r\n"), (), SAME_INSTANT))
+    boxes.copies.add(Message(mail(2, "changed\r\n"), (), LATER))
+    assert looked_up(boxes, 1, 2, 3, 4) == LookedUp([Pair(1, 2), Pair(3, 1)], [])
 
 
-def test_headers_are_asked_for_only_where_something_is_left_on_both_sides(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(mail(1))
-    one.copies.put(mail(1), mail(9))
-    assert looked_up(one, 1) == LookedUp([Pair(1, 1)], [])
-    assert not [line for server in (one.here, one.there) for line in server.lines("UID FETCH") if b"HEADER]" in line]
-
-
-@pytest.mark.parametrize("source", ["dovecot", "exchange"])
-@pytest.mark.parametrize("empty", ["here", "there"])
-def test_nothing_is_read_where_one_side_has_nothing(two: MakeTwo, empty: str, source: str) -> None:
-    one = two(source)
-    [first] = one.inbox.put(mail(1))
-    one.copies.put(mail(1))
-    assert looked_up(one, *([] if empty == "here" else [first.uid]), floor=1 if empty == "here" else 2) == LookedUp([], [])
-    assert too_many(one, *([] if empty == "here" else [first.uid]), floor=1 if empty == "here" else 2) == []
-    assert (one.here.bodies_opened, one.there.bodies_opened) == (0, 0)
-
-
-def test_what_the_source_does_not_give_is_told_and_not_paired_by_its_header(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(mail(1), mail(2), mail(3), internal_date=DATE)
-    one.inbox.messages[1].fault = BodyFault.MISSING
-    one.copies.put(mail(2), mail(3), internal_date=DATE)
-    assert looked_up(one, 1, 2, 3) == LookedUp([Pair(3, 2)], [2])
-    assert one.there.count("UID FETCH") <= 3
+def test_headers_are_asked_for_only_where_something_is_left_on_both_sides(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(mail(1))
+    boxes.copies.put(mail(1), mail(9))
+    assert looked_up(boxes, 1) == LookedUp([Pair(1, 1)], [])
+    assert not [line for server in (boxes.source_server, boxes.destination_server)
+                for line in server.lines("UID FETCH") if b"HEADER]" in line]
 
 
 @pytest.mark.parametrize("source", ["dovecot", "exchange"])
-def test_a_copy_too_many_is_of_the_same_octets_and_date_and_nobodys(two: MakeTwo, source: str) -> None:
-    one = two(source)
-    one.inbox.put(mail(1), mail(2), mail(3), internal_date=DATE)
-    uids = [m.uid for m in one.inbox.messages]
-    one.copies.put(mail(1), mail(2), mail(3), mail(2), internal_date=SAME_INSTANT)
-    one.copies.put(mail(2), internal_date=LATER)                 # somebody's own
-    one.copies.put(mail(1, "another\r\n"), internal_date=DATE)
-    one.copies.put(mail(3), internal_date=SAME_INSTANT)          # not watched
-    one.claims.add((1, 2, 3))
-    assert too_many(one, *uids[:2]) == [4]
-    assert too_many(one, *uids, floor=5) == [7]
-    assert too_many(one, uids[0]) == []
+@pytest.mark.parametrize("empty", ["source", "destination"])
+def test_nothing_is_read_where_one_side_has_nothing(mailboxes: MakeMailboxes, empty: str, source: str) -> None:
+    boxes = mailboxes(source)
+    [first] = boxes.inbox.put(mail(1))
+    boxes.copies.put(mail(1))
+    assert looked_up(boxes, *([] if empty == "source" else [first.uid]), floor=1 if empty == "source" else 2) == LookedUp([], [])
+    assert too_many(boxes, *([] if empty == "source" else [first.uid]), floor=1 if empty == "source" else 2) == []
+    assert (boxes.source_server.bodies_opened, boxes.destination_server.bodies_opened) == (0, 0)
 
 
-def test_only_what_has_the_size_of_something_watched_is_read(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(mail(1), mail(2, "longer than that\r\n"), mail(3, "the longest of them all\r\n"))
-    one.copies.put(mail(1), mail(4), mail(5, "of no size that is watched, and long\r\n"))
-    assert too_many(one, 1, 2) == [1]
-    assert (one.here.bodies_opened, one.there.bodies_opened) == (1, 2)
+def test_what_the_source_does_not_give_is_told_and_not_paired_by_its_header(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(mail(1), mail(2), mail(3), internal_date=DATE)
+    boxes.inbox.messages[1].fault = BodyFault.MISSING
+    boxes.copies.put(mail(2), mail(3), internal_date=DATE)
+    assert looked_up(boxes, 1, 2, 3) == LookedUp([Pair(3, 2)], [2])
+    assert boxes.destination_server.count("UID FETCH") <= 3
 
 
-def test_sizes_that_are_guesses_leave_nothing_out(two: MakeTwo) -> None:
-    one = two("exchange")
-    one.inbox.put(mail(1))
-    one.inbox.messages[0].announced_size = 5
-    one.copies.put(mail(1))
-    assert too_many(one, one.inbox.messages[0].uid) == [1]
+@pytest.mark.parametrize("source", ["dovecot", "exchange"])
+def test_a_copy_too_many_is_of_the_same_octets_and_date_and_nobodys(mailboxes: MakeMailboxes, source: str) -> None:
+    boxes = mailboxes(source)
+    boxes.inbox.put(mail(1), mail(2), mail(3), internal_date=DATE)
+    uids = [m.uid for m in boxes.inbox.messages]
+    boxes.copies.put(mail(1), mail(2), mail(3), mail(2), internal_date=SAME_INSTANT)
+    boxes.copies.put(mail(2), internal_date=LATER)                 # somebody's own
+    boxes.copies.put(mail(1, "another\r\n"), internal_date=DATE)
+    boxes.copies.put(mail(3), internal_date=SAME_INSTANT)          # not watched
+    boxes.claims.add((1, 2, 3))
+    assert too_many(boxes, *uids[:2]) == [4]
+    assert too_many(boxes, *uids, floor=5) == [7]
+    assert too_many(boxes, uids[0]) == []
+
+
+def test_only_what_has_the_size_of_something_watched_is_read(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(mail(1), mail(2, "longer than that\r\n"), mail(3, "the longest of them all\r\n"))
+    boxes.copies.put(mail(1), mail(4), mail(5, "of no size that is watched, and long\r\n"))
+    assert too_many(boxes, 1, 2) == [1]
+    assert (boxes.source_server.bodies_opened, boxes.destination_server.bodies_opened) == (1, 2)
+
+
+def test_sizes_that_are_guesses_leave_nothing_out(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes("exchange")
+    boxes.inbox.put(mail(1))
+    boxes.inbox.messages[0].announced_size = 5
+    boxes.copies.put(mail(1))
+    assert too_many(boxes, boxes.inbox.messages[0].uid) == [1]
 
 
 # -- reading with care
 
 
-def digests(one: Two, sizes: dict[int, int], *hopeless: int) -> tuple[list[int], list[int]]:
-    reading = one.careful(*hopeless)
+def digests(boxes: TwoMailboxes, sizes: dict[int, int], *hopeless: int) -> tuple[list[int], list[int]]:
+    reading = boxes.careful(*hopeless)
     return [uid for uid, _ in reading.digests(sorted(sizes.items()))], reading.unread
 
 
-def sizes_of(one: Two) -> dict[int, int]:
-    return {m.uid: m.size() for m in one.inbox.messages}
+def sizes_of(boxes: TwoMailboxes) -> dict[int, int]:
+    return {m.uid: m.size() for m in boxes.inbox.messages}
 
 
-def test_many_are_read_a_few_at_a_time(two: MakeTwo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_read_a_few_at_a_time(mailboxes: MakeMailboxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(careful, "AT_ONCE", 2)
-    one = two()
-    one.inbox.put(*(mail(n) for n in range(1, 6)))
-    before = one.here.count("UID FETCH")
-    assert digests(one, sizes_of(one), 3) == ([1, 2, 4, 5], [3])
-    assert one.here.count("UID FETCH") - before == 2
-    assert one.here.bodies_opened == 4
+    boxes = mailboxes()
+    boxes.inbox.put(*(mail(n) for n in range(1, 6)))
+    before = boxes.source_server.count("UID FETCH")
+    assert digests(boxes, sizes_of(boxes), 3) == ([1, 2, 4, 5], [3])
+    assert boxes.source_server.count("UID FETCH") - before == 2
+    assert boxes.source_server.bodies_opened == 4
 
 
-def test_a_list_that_is_full_at_its_end_is_read_once(two: MakeTwo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_is_full_at_its_end_is_read_once(mailboxes: MakeMailboxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(careful, "AT_ONCE", 2)
-    one = two()
-    one.inbox.put(*(mail(n) for n in range(1, 5)))
-    before = one.here.count("UID FETCH")
-    assert digests(one, sizes_of(one)) == ([1, 2, 3, 4], [])
-    assert one.here.count("UID FETCH") - before == 2
+    boxes = mailboxes()
+    boxes.inbox.put(*(mail(n) for n in range(1, 5)))
+    before = boxes.source_server.count("UID FETCH")
+    assert digests(boxes, sizes_of(boxes)) == ([1, 2, 3, 4], [])
+    assert boxes.source_server.count("UID FETCH") - before == 2
 
 
 @pytest.mark.parametrize("fault", [BodyFault.MISSING, BodyFault.REFUSED, BodyFault.HEADER_ONLY, BodyFault.EMPTY])
 @pytest.mark.parametrize(("times", "found"), [(1, ([1, 3, 2], [])), (None, ([1, 3], [2]))])
-def test_what_does_not_come_whole_is_asked_for_once_more(two: MakeTwo, fault: BodyFault, times: int | None,
+def test_what_does_not_come_whole_is_asked_for_once_more(mailboxes: MakeMailboxes, fault: BodyFault, times: int | None,
                                                          found: tuple[list[int], list[int]]) -> None:
-    one = two()
-    one.inbox.put(mail(1), mail(2), mail(3))
-    one.inbox.messages[1].fault, one.inbox.messages[1].fault_times = fault, times
-    read, unread = digests(one, sizes_of(one))
+    boxes = mailboxes()
+    boxes.inbox.put(mail(1), mail(2), mail(3))
+    boxes.inbox.messages[1].fault, boxes.inbox.messages[1].fault_times = fault, times
+    read, unread = digests(boxes, sizes_of(boxes))
     assert (sorted(read), unread) == (sorted(found[0]), found[1])
 
 
 @pytest.mark.parametrize(("source", "announced", "read"), [("dovecot", 0, False), ("dovecot", 5, False), ("exchange", 5, True),
                                                            ("exchange", 900, True)])
-def test_another_length_than_announced_is_whole_where_sizes_are_guesses(two: MakeTwo, source: str, announced: int, read: bool) -> None:
-    one = two(source)
-    one.inbox.put(mail(1))
-    uid = one.inbox.messages[0].uid
-    assert digests(one, {uid: announced}) == (([uid], []) if read else ([], [uid]))
+def test_another_length_than_announced_is_whole_where_sizes_are_guesses(mailboxes: MakeMailboxes, source: str, announced: int,
+                                                                        read: bool) -> None:
+    boxes = mailboxes(source)
+    boxes.inbox.put(mail(1))
+    uid = boxes.inbox.messages[0].uid
+    assert digests(boxes, {uid: announced}) == (([uid], []) if read else ([], [uid]))
 
 
 @pytest.mark.parametrize(("announced", "read"), [(0, True), (5, False)])
-def test_no_octets_are_whole_where_none_were_announced(two: MakeTwo, announced: int, read: bool) -> None:
-    one = two("exchange")
-    one.inbox.put(mail(1), b"")
-    uid = one.inbox.messages[1].uid
-    assert digests(one, {uid: announced}) == (([uid], []) if read else ([], [uid]))
+def test_no_octets_are_whole_where_none_were_announced(mailboxes: MakeMailboxes, announced: int, read: bool) -> None:
+    boxes = mailboxes("exchange")
+    boxes.inbox.put(mail(1), b"")
+    uid = boxes.inbox.messages[1].uid
+    assert digests(boxes, {uid: announced}) == (([uid], []) if read else ([], [uid]))
 
 
-def test_the_message_that_breaks_the_connection_is_named(two: MakeTwo) -> None:
-    one = two()
-    one.inbox.put(*(mail(n) for n in range(1, 6)))
-    one.inbox.messages[2].fault = BodyFault.CUT
+def test_the_message_that_breaks_the_connection_is_named(mailboxes: MakeMailboxes) -> None:
+    boxes = mailboxes()
+    boxes.inbox.put(*(mail(n) for n in range(1, 6)))
+    boxes.inbox.messages[2].fault = BodyFault.CUT
     with pytest.raises(ConnectionBroken) as caught:
-        digests(one, sizes_of(one))
+        digests(boxes, sizes_of(boxes))
     assert caught.value.uids == (3,)

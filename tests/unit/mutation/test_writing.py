@@ -1,26 +1,17 @@
 """What the mutation run showed that nothing fast held: what the writer says of refusals, repairs and mail that vanished."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from engine.causes import Cause, Side
 from engine.ledger import Repair
 from tests.support.provider_simulator import AppendRefusal
-from tests.unit.simulation.rig import Make, Rig, rigs
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    with rigs(tmp_path) as make:
-        yield lambda destination="IMAP4rev1 UIDPLUS LITERAL+": make(destination=destination)
+from tests.unit.simulation.rig import Make, Rig
 
 
 @pytest.mark.parametrize("destination", ["IMAP4rev1 UIDPLUS LITERAL+", "IMAP4rev1 UIDPLUS MULTIAPPEND LITERAL+", "IMAP4rev1"])
 def test_a_keyword_that_is_refused_is_left_off_and_named(rig: Make, destination: str) -> None:
-    one = rig(destination)
+    one = rig(destination=destination)
     mails = one.fill(6)
     mails[3].flags = ("\\Seen", "$label")
     one.destination.append_refusals.append(AppendRefusal(b"NO APPEND failed: Unknown flag: $label", keyword="$label"))

@@ -14,7 +14,7 @@ from engine.transfer import writing
 from engine.transfer.handing import Gone, Unreadable
 from engine.transfer.matching import Claims
 from engine.transfer.writing import Writer
-from tests.unit.mutation.by_hand import DATE, UIDVALIDITY, MakeHand, content, ready, refused, streamed
+from tests.unit.mutation.writer_rig import DATE, UIDVALIDITY, MakeWriterRig, content, ready, refused, streamed
 
 KIB = 1024
 
@@ -31,223 +31,226 @@ def small_windows(monkeypatch: pytest.MonkeyPatch, **constants: int) -> None:
 # -- batches
 
 
-def test_a_batch_has_at_most_so_many_messages(hand: MakeHand) -> None:
-    one = hand()
-    assert one.take(*(ready(uid) for uid in range(1, 301)))
-    assert [len(batch) for batch in one.sent()] == [128, 128, 44]
-    assert one.runs() == [(1, 300, 100)]
-    assert one.open_intents() == []
+def test_a_batch_has_at_most_so_many_messages(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig()
+    assert rig.take(*(ready(uid) for uid in range(1, 301)))
+    assert [len(batch) for batch in rig.sent()] == [128, 128, 44]
+    assert rig.runs() == [(1, 300, 100)]
+    assert rig.open_intents() == []
 
 
 @pytest.mark.parametrize(("size", "batches"), [
     (400 * KIB, [2, 2, 1]), (512 * KIB, [2, 2, 1]), (512 * KIB + 1, [1, 1, 1, 1, 1]), (2048 * KIB, [1, 1, 1, 1, 1]),
 ])
-def test_a_batch_has_at_most_so_many_octets(hand: MakeHand, size: int, batches: list[int]) -> None:
-    one = hand()
-    one.take(*(ready(uid, content(uid, size)) for uid in range(1, 6)))
-    assert [len(batch) for batch in one.sent()] == batches
-    assert one.destination.gate.asked == [(count, count * size) for count in batches]
-    assert (one.records.row.bytes_moved, one.destination.gate.came) == (5 * size, 5)
+def test_a_batch_has_at_most_so_many_octets(writer_rig: MakeWriterRig, size: int, batches: list[int]) -> None:
+    rig = writer_rig()
+    rig.take(*(ready(uid, content(uid, size)) for uid in range(1, 6)))
+    assert [len(batch) for batch in rig.sent()] == batches
+    assert rig.destination.gate.asked == [(count, count * size) for count in batches]
+    assert (rig.records.row.bytes_moved, rig.destination.gate.came) == (5 * size, 5)
 
 
-def test_octets_are_counted_anew_for_each_batch(hand: MakeHand) -> None:
-    one = hand(goes_alone=lambda uid: uid == 4)
+def test_octets_are_counted_anew_for_each_batch(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig(goes_alone=lambda uid: uid == 4)
     sizes = [600, 512, 512, 1, 512, 512, 400, 400, 200]
-    one.take(*(ready(uid, content(uid, size * KIB)) for uid, size in enumerate(sizes, 1)))
-    assert one.sent() == [(1,), (2, 3), (4,), (5, 6), (7, 8, 9)]
+    rig.take(*(ready(uid, content(uid, size * KIB)) for uid, size in enumerate(sizes, 1)))
+    assert rig.sent() == [(1,), (2, 3), (4,), (5, 6), (7, 8, 9)]
 
 
-def test_a_stream_and_a_suspect_go_alone(hand: MakeHand) -> None:
-    one = hand(goes_alone=lambda uid: uid == 5)
-    one.take(ready(1), ready(2), streamed(3), ready(4), ready(5), ready(6), ready(7))
-    assert one.sent() == [(1, 2), (3,), (4,), (5,), (6, 7)]
-    assert one.runs() == [(1, 7, 100)]
+def test_a_stream_and_a_suspect_go_alone(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig(goes_alone=lambda uid: uid == 5)
+    rig.take(ready(1), ready(2), streamed(3), ready(4), ready(5), ready(6), ready(7))
+    assert rig.sent() == [(1, 2), (3,), (4,), (5,), (6, 7)]
+    assert rig.runs() == [(1, 7, 100)]
 
 
-def test_a_suspect_is_asked_for_and_answered_with_nothing_else_under_way(hand: MakeHand) -> None:
+def test_a_suspect_is_asked_for_and_answered_with_nothing_else_under_way(writer_rig: MakeWriterRig) -> None:
     """So that it is sure whose doing it is when the connection breaks, and what the server says is heard."""
-    one = hand(goes_alone=lambda uid: uid == 4)
-    one.take(*(ready(uid) for uid in range(1, 7)))
-    said = one.destination.said
+    rig = writer_rig(goes_alone=lambda uid: uid == 4)
+    rig.take(*(ready(uid) for uid in range(1, 7)))
+    said = rig.destination.said
     at = said.index(("send", 4))
     assert [words for words in said[:at] if words[0] == "answered"] == [("answered", 1, 2, 3)]
     assert said[at + 1] == ("answered", 4)
-    assert one.destination.asked_first == [4]
+    assert rig.destination.asked_first == [4]
 
 
-def test_the_destination_does_not_idle_while_a_batch_fills(hand: MakeHand) -> None:
-    one = hand()
-    one.take(*(ready(uid) for uid in range(1, 7)), waits_for=lambda item: item.listed.meta.uid in (2, 4))
-    assert one.sent() == [(1,), (2, 3, 4, 5, 6)]  # while the first is under way, the next ones gather
+def test_the_destination_does_not_idle_while_a_batch_fills(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig()
+    rig.take(*(ready(uid) for uid in range(1, 7)), waits_for=lambda item: item.listed.meta.uid in (2, 4))
+    assert rig.sent() == [(1,), (2, 3, 4, 5, 6)]  # while the first is under way, the next ones gather
 
 
-def test_what_is_gone_or_unreadable_is_stored_with_the_rest(hand: MakeHand) -> None:
-    one = hand()
-    one.take(Gone(ready(1).listed), ready(2), Unreadable(ready(3).listed, refused("NO never")), Gone(ready(4).listed))
-    row = one.records.row
-    assert (row.vanished, row.moved, row.set_aside, one.runs()) == (2, 1, 1, [(2, 1, 100)])
-    [aside] = one.ledger.set_aside(row.id)
+def test_what_is_gone_or_unreadable_is_stored_with_the_rest(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig()
+    rig.take(Gone(ready(1).listed), ready(2), Unreadable(ready(3).listed, refused("NO never")), Gone(ready(4).listed))
+    row = rig.records.row
+    assert (row.vanished, row.moved, row.set_aside, rig.runs()) == (2, 1, 1, [(2, 1, 100)])
+    [aside] = rig.ledger.set_aside(row.id)
     assert (aside.uid, aside.reason, aside.server_text, aside.size, aside.internal_date) == (3, Cause.X_ITEM, "NO never", 14, DATE)
 
 
 @pytest.mark.parametrize("item", [Gone(ready(1).listed), Unreadable(ready(1).listed, refused("", detail="cut short"))])
-def test_a_folder_of_nothing_else_is_stored_too(hand: MakeHand, item: Any) -> None:
-    one = hand()
-    assert one.take(item)
-    assert (one.records.row.vanished, one.aside()) == ((1, {}) if isinstance(item, Gone) else (0, {1: "cut short"}))
-    assert one.told == [0]
+def test_a_folder_of_nothing_else_is_stored_too(writer_rig: MakeWriterRig, item: Any) -> None:
+    rig = writer_rig()
+    assert rig.take(item)
+    assert (rig.records.row.vanished, rig.aside()) == ((1, {}) if isinstance(item, Gone) else (0, {1: "cut short"}))
+    assert rig.told == [0]
 
 
-def test_nothing_to_say_is_not_written(hand: MakeHand) -> None:
-    one = hand()
-    assert one.take()
-    one.writer.save()
-    assert one.told == []
+def test_nothing_to_say_is_not_written(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig()
+    assert rig.take()
+    rig.writer.save()
+    assert rig.told == []
 
 
-def test_a_stop_leaves_the_half_filled_batch_and_stores_what_was_sent(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_leaves_the_half_filled_batch_and_stores_what_was_sent(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=2)
-    one = hand()
-    assert not one.take(*(ready(uid) for uid in range(1, 7)), stops_before=4)
-    assert (one.sent(), one.runs(), one.open_intents()) == ([(1, 2)], [(1, 2, 100)], [])
-    assert one.destination.unanswered == []
+    rig = writer_rig()
+    assert not rig.take(*(ready(uid) for uid in range(1, 7)), stops_before=4)
+    assert (rig.sent(), rig.runs(), rig.open_intents()) == ([(1, 2)], [(1, 2, 100)], [])
+    assert rig.destination.unanswered == []
 
 
-def test_what_was_appended_is_read_back_now_and_then_with_nothing_under_way(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_appended_is_read_back_now_and_then_with_nothing_under_way(writer_rig: MakeWriterRig,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=2, PROVE_MESSAGES=6)
-    one = hand()
-    one.take(*(ready(uid) for uid in range(1, 31)))
-    assert one.proven == [(12, 0), (12, 0)]  # six were answered, and six were under way
-    assert (len(one.writer.proof), one.runs()) == (6, [(1, 30, 100)])
+    rig = writer_rig()
+    rig.take(*(ready(uid) for uid in range(1, 31)))
+    assert rig.proven == [(12, 0), (12, 0)]  # six were answered, and six were under way
+    assert (len(rig.writer.proof), rig.runs()) == (6, [(1, 30, 100)])
 
 
 # -- windows
 
 
 @pytest.mark.parametrize(("rtt", "most"), [(0.0, 3), (0.01, 3), (0.0101, 8)])
-def test_so_many_batches_are_unanswered_and_no_more(hand: MakeHand, monkeypatch: pytest.MonkeyPatch, rtt: float, most: int) -> None:
+def test_so_many_batches_are_unanswered_and_no_more(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch, rtt: float,
+                                                    most: int) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1)
-    one = hand(rtt=rtt)
-    one.take(*(ready(uid) for uid in range(1, 21)))
-    assert one.destination.levels == [*range(1, most + 1)] + [most] * (20 - most)
+    rig = writer_rig(rtt=rtt)
+    rig.take(*(ready(uid) for uid in range(1, 21)))
+    assert rig.destination.levels == [*range(1, most + 1)] + [most] * (20 - most)
 
 
-def test_a_gate_that_halves_the_window_is_obeyed(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_halves_the_window_is_obeyed(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1, WINDOW_BYTES=8000, WINDOW_STREAMED=10_000)
-    one = hand(rtt=1.0)
-    one.destination.gate.share = 0.5
-    one.take(*(ready(uid, content(uid, 2000)) for uid in range(1, 11)), *(streamed(uid, 2500) for uid in range(11, 21)))
-    assert one.destination.levels == [1] + [2] * 19
+    rig = writer_rig(rtt=1.0)
+    rig.destination.gate.share = 0.5
+    rig.take(*(ready(uid, content(uid, 2000)) for uid in range(1, 11)), *(streamed(uid, 2500) for uid in range(11, 21)))
+    assert rig.destination.levels == [1] + [2] * 19
 
 
 @pytest.mark.parametrize(("held", "streams", "most"), [(3000, 1 << 20, 3), (2999, 1 << 20, 2), (1 << 20, 4000, 4), (1 << 20, 3999, 3)])
-def test_so_many_octets_are_unanswered_and_no_more(hand: MakeHand, monkeypatch: pytest.MonkeyPatch, held: int, streams: int,
+def test_so_many_octets_are_unanswered_and_no_more(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch, held: int, streams: int,
                                                    most: int) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1, WINDOW_BYTES=held, WINDOW_STREAMED=streams)
-    one = hand(rtt=1.0)
-    one.take(*(ready(uid, content(uid, 1000)) for uid in range(1, 31)))
-    assert one.destination.levels == [*range(1, most + 1)] + [most] * (30 - most)
-    assert (one.writer._sent_octets, one.writer._held_octets) == (0, 0)
+    rig = writer_rig(rtt=1.0)
+    rig.take(*(ready(uid, content(uid, 1000)) for uid in range(1, 31)))
+    assert rig.destination.levels == [*range(1, most + 1)] + [most] * (30 - most)
+    assert (rig.writer._sent_octets, rig.writer._held_octets) == (0, 0)
 
 
-def test_streams_are_not_held_and_have_a_window_of_their_own(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_are_not_held_and_have_a_window_of_their_own(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, WINDOW_BYTES=1, WINDOW_STREAMED=5000)
-    one = hand(rtt=1.0)
-    one.take(*(streamed(uid, 1000) for uid in range(1, 21)))
-    assert one.destination.levels == [1, 2, 3, 4, *[5] * 16]
+    rig = writer_rig(rtt=1.0)
+    rig.take(*(streamed(uid, 1000) for uid in range(1, 21)))
+    assert rig.destination.levels == [1, 2, 3, 4, *[5] * 16]
 
 
-def test_a_stream_that_nobody_takes_is_answered_at_once(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_nobody_takes_is_answered_at_once(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1)
-    one = hand(unasked=frozenset({2, 4}), refuses=lambda message: refused("NO too large") if message.uid in (2, 4) else None)
-    one.take(ready(1), streamed(2), ready(3), ready(4), ready(5))
-    said = [words for words in one.destination.said if words[0] in ("send", "answered")]
+    rig = writer_rig(unasked=frozenset({2, 4}), refuses=lambda message: refused("NO too large") if message.uid in (2, 4) else None)
+    rig.take(ready(1), streamed(2), ready(3), ready(4), ready(5))
+    said = [words for words in rig.destination.said if words[0] in ("send", "answered")]
     assert said[:4] == [("send", 1), ("send", 2), ("answered", 1), ("answered", 2)]
     assert said[4:7] == [("send", 3), ("send", 4), ("send", 5)]  # a message that is held has time
-    assert one.aside() == {2: "NO too large", 4: "NO too large"}
+    assert rig.aside() == {2: "NO too large", 4: "NO too large"}
 
 
 # -- intents and latencies
 
 
-def test_an_intent_stands_open_before_its_batch_is_sent_and_names_what_it_may_find(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_intent_stands_open_before_its_batch_is_sent_and_names_what_it_may_find(writer_rig: MakeWriterRig,
+                                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=2, WINDOW_BATCHES=1)
-    one = hand(floor=90, uid_of={1: 100, 2: 104, 3: 103, 4: 101, 5: 105, 6: 106}.__getitem__)
-    one.take(*(ready(uid) for uid in range(1, 7)))
-    assert [(i.uids, i.target_uidnext) for i in one.intents] == [((1, 2), 90), ((3, 4), 105), ((5, 6), 105)]
-    assert {i.target_uidvalidity for i in one.intents} == {UIDVALIDITY}
-    assert one.open_intents() == []
-    assert [uid in one.claims for uid in range(99, 108)] == [False, True, True, False, True, True, True, True, False]
-    assert one.told == [0, 2, 4, 6]
+    rig = writer_rig(floor=90, uid_of={1: 100, 2: 104, 3: 103, 4: 101, 5: 105, 6: 106}.__getitem__)
+    rig.take(*(ready(uid) for uid in range(1, 7)))
+    assert [(i.uids, i.target_uidnext) for i in rig.intents] == [((1, 2), 90), ((3, 4), 105), ((5, 6), 105)]
+    assert {i.target_uidvalidity for i in rig.intents} == {UIDVALIDITY}
+    assert rig.open_intents() == []
+    assert [uid in rig.claims for uid in range(99, 108)] == [False, True, True, False, True, True, True, True, False]
+    assert rig.told == [0, 2, 4, 6]
 
 
-def test_the_slowest_answer_of_a_write_is_remembered(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slowest_answer_of_a_write_is_remembered(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1)
-    one = hand(send_seconds=10.0, answer_seconds=1.0)
-    one.take(ready(1), ready(2), ready(3))  # each takes 10 s to be sent; the first is answered after 21 s, the last after 3 s
-    assert one.ledger.append_seconds_peak() == pytest.approx(21.0)
+    rig = writer_rig(send_seconds=10.0, answer_seconds=1.0)
+    rig.take(ready(1), ready(2), ready(3))  # each takes 10 s to be sent; the first is answered after 21 s, the last after 3 s
+    assert rig.ledger.append_seconds_peak() == pytest.approx(21.0)
 
 
-def test_lanes_and_the_wish_to_be_asked_reach_the_appender(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = hand()
+def test_lanes_and_the_wish_to_be_asked_reach_the_appender(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = writer_rig()
     given: list[Any] = []
 
     def appender(session: Any, lanes: Sequence[Any], *, ask_first: bool) -> Any:
         given.append((session, lanes, ask_first))
-        return one.destination
+        return rig.destination
 
     monkeypatch.setattr(writing, "Appender", appender)
     lanes: Sequence[Session] = (object(),)  # type: ignore[assignment]
     rest: dict[str, Any] = {"uidvalidity": 1, "floor": 1, "goes_alone": bool, "stopped": bool, "told": bool, "prove": bool}
-    Writer(one.destination, one.records, Claims(), lanes=lanes, ask_first=True, **rest)  # type: ignore[arg-type]
-    Writer(one.destination, one.records, Claims(), **rest)  # type: ignore[arg-type]
-    assert given == [(one.destination, lanes, True), (one.destination, (), False)]
+    Writer(rig.destination, rig.records, Claims(), lanes=lanes, ask_first=True, **rest)  # type: ignore[arg-type]
+    Writer(rig.destination, rig.records, Claims(), **rest)  # type: ignore[arg-type]
+    assert given == [(rig.destination, lanes, True), (rig.destination, (), False)]
 
 
 # -- a connection that breaks with answers outstanding
 
 
-def test_the_oldest_unanswered_batch_is_suspected(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_unanswered_batch_is_suspected(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=2)
-    one = hand(breaks_at=2, breaks_with=lost())
+    rig = writer_rig(breaks_at=2, breaks_with=lost())
     with pytest.raises(ConnectionBroken):
-        one.take(*(ready(uid) for uid in range(1, 11)))
-    assert one.writer.suspects() == [3, 4]
-    assert one.runs() == [(1, 2, 100)]
-    assert one.open_intents() == [(3, 4), (5, 6), (7, 8)]  # sent and not answered: nobody knows
-    one.writer.save()
-    assert (one.runs(), one.records.row.moved) == ([(1, 2, 100)], 2)
-    assert one.open_intents() == [(3, 4), (5, 6), (7, 8)]
+        rig.take(*(ready(uid) for uid in range(1, 11)))
+    assert rig.writer.suspects() == [3, 4]
+    assert rig.runs() == [(1, 2, 100)]
+    assert rig.open_intents() == [(3, 4), (5, 6), (7, 8)]  # sent and not answered: nobody knows
+    rig.writer.save()
+    assert (rig.runs(), rig.records.row.moved) == ([(1, 2, 100)], 2)
+    assert rig.open_intents() == [(3, 4), (5, 6), (7, 8)]
 
 
-def test_nobody_is_suspected_where_nothing_is_under_way(hand: MakeHand) -> None:
-    one = hand()
-    one.take(ready(1))
-    assert one.writer.suspects() == []
+def test_nobody_is_suspected_where_nothing_is_under_way(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig()
+    rig.take(ready(1))
+    assert rig.writer.suspects() == []
 
 
-def test_what_was_answered_before_the_break_is_stored_by_saving(hand: MakeHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_answered_before_the_break_is_stored_by_saving(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_windows(monkeypatch, BATCH_MESSAGES=1)
-    one = hand(breaks_at=2, breaks_with=lost())
+    rig = writer_rig(breaks_at=2, breaks_with=lost())
     with pytest.raises(ConnectionBroken):
-        one.take(ready(1), ready(2), ready(3))
-    assert (one.runs(), one.open_intents()) == ([], [(1,), (2,), (3,)])  # the first was answered and not yet stored
-    told = len(one.told)
-    one.writer.save()
-    assert (one.runs(), one.open_intents(), one.records.row.moved) == ([(1, 1, 100)], [(2,), (3,)], 1)
-    one.writer.save()
-    assert len(one.told) == told + 1  # once
+        rig.take(ready(1), ready(2), ready(3))
+    assert (rig.runs(), rig.open_intents()) == ([], [(1,), (2,), (3,)])  # the first was answered and not yet stored
+    told = len(rig.told)
+    rig.writer.save()
+    assert (rig.runs(), rig.open_intents(), rig.records.row.moved) == ([(1, 1, 100)], [(2,), (3,)], 1)
+    rig.writer.save()
+    assert len(rig.told) == told + 1  # once
 
 
-def test_a_message_that_breaks_the_connection_when_it_is_sent_again_is_suspected_itself(hand: MakeHand) -> None:
-    one = hand(refuses=lambda message: refused("NO not these") if message.uid == 3 else None, breaks_at=4, breaks_with=lost())
+def test_a_message_that_breaks_the_connection_when_it_is_sent_again_is_suspected_itself(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig(refuses=lambda message: refused("NO not these") if message.uid == 3 else None, breaks_at=4, breaks_with=lost())
     with pytest.raises(ConnectionBroken):
-        one.take(*(ready(uid) for uid in range(1, 5)))
-    assert one.sent() == [(1, 2, 3, 4), (1,), (2,), (3,)]
-    assert one.writer.suspects() == [3]
+        rig.take(*(ready(uid) for uid in range(1, 5)))
+    assert rig.sent() == [(1, 2, 3, 4), (1,), (2,), (3,)]
+    assert rig.writer.suspects() == [3]
 
 
-def test_a_batch_of_which_every_message_was_settled_is_not_suspected_again(hand: MakeHand) -> None:
-    one = hand(refuses=lambda message: refused("NO not this") if message.uid == 2 else None)
-    one.take(ready(1), ready(2), ready(3))
-    assert (one.writer.suspects(), one.runs(), one.aside()) == ([], [(1, 1, 100), (3, 1, 101)], {2: "NO not this"})
+def test_a_batch_of_which_every_message_was_settled_is_not_suspected_again(writer_rig: MakeWriterRig) -> None:
+    rig = writer_rig(refuses=lambda message: refused("NO not this") if message.uid == 2 else None)
+    rig.take(ready(1), ready(2), ready(3))
+    assert (rig.writer.suspects(), rig.runs(), rig.aside()) == ([], [(1, 1, 100), (3, 1, 101)], {2: "NO not this"})

@@ -1,4 +1,4 @@
-"""Two simulated servers' mailboxes and a session to each, for what compares them (`two(source, destination)` of conftest.py)."""
+"""Two simulated servers' mailboxes and a session to each, for what compares them (`mailboxes(source, destination)` of conftest.py)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -18,42 +18,42 @@ SAME_INSTANT = "05-May-2024 23:08:09 +0000"
 
 
 @dataclass
-class Two:
-    here: ProviderSimulator
-    there: ProviderSimulator
-    source: Session
-    target: Session
+class TwoMailboxes:
+    source_server: ProviderSimulator
+    destination_server: ProviderSimulator
+    source_session: Session
+    destination_session: Session
     claims: Claims = field(default_factory=Claims)
 
     @property
     def inbox(self) -> Folder:
-        return self.here.account()["INBOX"]
+        return self.source_server.account()["INBOX"]
 
     @property
     def copies(self) -> Folder:
-        return self.there.account()["INBOX"]
+        return self.destination_server.account()["INBOX"]
 
     def careful(self, *hopeless: int) -> CarefulReading:
-        self.source.examine("INBOX")
-        return CarefulReading(self.source, lambda uid: uid in hopeless)
+        self.source_session.examine("INBOX")
+        return CarefulReading(self.source_session, lambda uid: uid in hopeless)
 
     def wanted(self, *uids: int) -> list[Metadata]:
-        self.source.examine("INBOX")
-        return [one for one in fetch_metadata(self.source, 1, None) if one.uid in uids]
+        self.source_session.examine("INBOX")
+        return [one for one in fetch_metadata(self.source_session, 1, None) if one.uid in uids]
 
 
-MakeTwo = Callable[..., Two]
+MakeMailboxes = Callable[..., TwoMailboxes]
 
 
-def twos() -> Iterator[MakeTwo]:
+def two_mailboxes() -> Iterator[MakeMailboxes]:
     with ExitStack() as stack:
-        def make(source: str = "dovecot", destination: str = "dovecot") -> Two:
+        def make(source: str = "dovecot", destination: str = "dovecot") -> TwoMailboxes:
             servers = [stack.enter_context(ProviderSimulator(profile)) for profile in (source, destination)]
             sessions = []
             for server, side in zip(servers, (Side.SOURCE, Side.DESTINATION), strict=True):
                 sessions.append(Session.open(server.login_for(), LOOPBACK, side=side))
                 stack.callback(sessions[-1].close)
-            return Two(servers[0], servers[1], sessions[0], sessions[1])
+            return TwoMailboxes(servers[0], servers[1], sessions[0], sessions[1])
 
         yield make
 

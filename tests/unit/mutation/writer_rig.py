@@ -218,7 +218,7 @@ class Destination:
 
 
 @dataclass
-class Hand:
+class WriterRig:
     """A writer and both its ends."""
 
     destination: Destination
@@ -248,14 +248,14 @@ class Hand:
         return {row.uid: row.server_text for row in self.ledger.set_aside(self.records.row.id)}
 
 
-MakeHand = Callable[..., Hand]
+MakeWriterRig = Callable[..., WriterRig]
 
 
-def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHand]:
+def writer_rigs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWriterRig]:
     """make(goes_alone=…, floor=…, **what Destination takes); ledgers are closed at the end."""
     ledgers: list[SqliteLedger] = []
 
-    def make(*, goes_alone: Callable[[int], bool] = lambda uid: False, floor: int = 100, **options: Any) -> Hand:
+    def make(*, goes_alone: Callable[[int], bool] = lambda uid: False, floor: int = 100, **options: Any) -> WriterRig:
         there = Destination(**options)
         monkeypatch.setattr(writing, "Appender", lambda session, lanes, *, ask_first: there)
         monkeypatch.setattr(writing, "time", there)
@@ -273,7 +273,7 @@ def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHand]
         writer = Writer(there, records, claims, uidvalidity=UIDVALIDITY, floor=floor, goes_alone=goes_alone,  # type: ignore[arg-type]
                         stopped=lambda: stop[0], told=lambda: told.append(records.row.moved), prove=prove)
         there.before_send = lambda: intents.extend(ledger.intents(records.row.id)[-1:])
-        return Hand(there, ledger, records, claims, writer, proven, intents, told, stop)
+        return WriterRig(there, ledger, records, claims, writer, proven, intents, told, stop)
 
     yield make
     for ledger in ledgers:
