@@ -39,7 +39,9 @@ from engine.errors import EngineError, LeaseLost
 from engine.pacing.key import PaceKey
 from engine.progress import Progress, Stop
 from engine.providers.catalogue import provider
-from engine.report import CheckResult, CopyOutcome, CopyReport, Step, StepState
+from engine.report.check import CheckResult
+from engine.report.copy import CopyOutcome, CopyReport
+from engine.report.steps import Step, StepState
 from engine.transfer.copier import copy_mailbox
 from portal.models import Check, Move, MoveState, Owner, Person, Project, Relay
 from portal.queueing import QUEUE_CHECK, QUEUE_MOVE, WorkQueue

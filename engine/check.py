@@ -26,7 +26,8 @@ from engine.providers.catalogue import provider as provider_data
 from engine.providers.detect import by_host, detect
 from engine.providers.provider import Quirk
 from engine.redact import redact
-from engine.report import CheckResult, FolderFound, Step, StepState
+from engine.report.check import CheckResult, FolderFound
+from engine.report.steps import Step, StepState
 from engine.transfer.matching import instant
 
 BUDGET = 12.0               # seconds for counting, where the server does not tell sizes

@@ -29,7 +29,8 @@ from engine.printing import Bar, explanation, print_check, print_copy, print_fai
 from engine.progress import Stop
 from engine.providers.detect import by_host, detect
 from engine.redact import redact
-from engine.report import CopyOutcome, CopyReport, Step, StepState
+from engine.report.copy import CopyOutcome, CopyReport
+from engine.report.steps import Step, StepState
 
 if TYPE_CHECKING:
     from engine.pacing.store import PaceStore

@@ -15,7 +15,8 @@ from engine.cli import FAILED, NOT_ALL, OK, account_of
 from engine.cli_files import Usage, named_ledger
 from engine.endpoint import Route, parse_account_url
 from engine.net.addresses import EVERYWHERE
-from engine.report import CopyOutcome, UndoFolder, UndoLeft, UndoReport
+from engine.report.copy import CopyOutcome
+from engine.report.undo import UndoFolder, UndoLeft, UndoReport
 
 if TYPE_CHECKING:
     from engine.manifest import Manifest

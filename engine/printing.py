@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.causes import Cause, Side, explain
 from engine.errors import EngineError
 from engine.progress import Progress, Silent
 from engine.providers.catalogue import provider
 from engine.redact import redact
-from engine.report import FINDINGS_OF_A_FOLDER, CheckResult, CopyReport, Finding, FolderVerdict, VerifyReport
+
+if TYPE_CHECKING:  # a run loads only its own
+    from engine.report.check import CheckResult
+    from engine.report.copy import CopyReport
+    from engine.report.verify import Finding, FolderVerdict, VerifyReport
 
 
 class Bar(Silent):
@@ -113,6 +117,8 @@ def print_copy(report: CopyReport) -> None:
 
 
 def print_verify(report: VerifyReport) -> None:
+    from engine.report.verify import FINDINGS_OF_A_FOLDER
+
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

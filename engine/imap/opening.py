@@ -24,7 +24,7 @@ from engine.pacing.pacer import OPEN, Gate
 from engine.providers.catalogue import known, provider
 from engine.providers.detect import by_greeting
 from engine.providers.words import decode_reply
-from engine.report import Step, StepState
+from engine.report.steps import Step, StepState
 from engine.wire import encoder
 from engine.wire.decoder import LINE_CAP, StatusText, split_untagged
 

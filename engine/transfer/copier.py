@@ -26,7 +26,7 @@ from engine.pacing.store import MemoryPaceStore, PaceStore
 from engine.progress import ProgressSink, Silent, Stop
 from engine.providers.catalogue import provider
 from engine.redact import redact
-from engine.report import CopyOutcome, CopyReport, FolderReport, SetAsideReport
+from engine.report.copy import CopyOutcome, CopyReport, FolderReport, SetAsideReport
 from engine.transfer import points
 from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
 from engine.transfer.matching import Claims

@@ -20,7 +20,7 @@ from engine.imap.session import Session
 from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
 from engine.progress import ProgressSink
 from engine.redact import redact
-from engine.report import Step, StepState
+from engine.report.steps import Step, StepState
 from engine.transfer.folder import Sessions
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them

@@ -21,7 +21,8 @@ from engine.imap.fetch import fetch_metadata, fetch_uids
 from engine.imap.session import Session
 from engine.ledger import Entry, FolderRow, LedgerStore, Outcome, RepairRow, Run, SetAsideRow
 from engine.redact import redact
-from engine.report import CopyOutcome, UndoFolder, UndoLeft, UndoReport
+from engine.report.copy import CopyOutcome
+from engine.report.undo import UndoFolder, UndoLeft, UndoReport
 from engine.transfer import points
 from engine.transfer.records import Accounted
 from engine.transfer.recover import WATCH_SECONDS

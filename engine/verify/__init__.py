@@ -7,7 +7,7 @@ could not be read counts as missing, never as equal.
 mailboxes.py runs it; reading.py reads one part of one folder; spool.py holds what was read; expected.py says what the ledger says;
 compare.py compares.
 """
-from engine.report import VerifyMode
+from engine.report.verify import VerifyMode
 from engine.verify.mailboxes import verify_mailboxes
 
 __all__ = ["VerifyMode", "verify_mailboxes"]

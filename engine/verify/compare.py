@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from engine.causes import Side
 from engine.ledger import Repair, Run
-from engine.report import FINDINGS_OF_A_FOLDER, Finding, FindingKind, FolderVerdict, VerifyMode
+from engine.report.verify import FINDINGS_OF_A_FOLDER, Finding, FindingKind, FolderVerdict, VerifyMode
 from engine.verify.expected import Expected, between, claimed, dense
 from engine.verify.spool import Row, Spool
 

@@ -22,7 +22,7 @@ from engine.progress import Progress, ProgressSink
 from engine.providers.catalogue import provider as provider_data
 from engine.providers.provider import Quirk
 from engine.redact import redact
-from engine.report import Finding, FindingKind, FolderVerdict, VerifyMode, VerifyReport
+from engine.report.verify import Finding, FindingKind, FolderVerdict, VerifyMode, VerifyReport
 from engine.verify.compare import Comparison
 from engine.verify.expected import Expected, line_ends
 from engine.verify.reading import Part, Readers, parts_of

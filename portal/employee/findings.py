@@ -14,7 +14,7 @@ from engine.folders.mapping import explain_note
 from engine.folders.roles import names
 from engine.providers.provider import Provider
 from engine.redact import visible
-from engine.report import Step, StepState
+from engine.report.steps import Step, StepState
 from engine.report_files.words import reason_words
 from portal.language import day, say, stated_day, words
 from portal.language import size as size_text

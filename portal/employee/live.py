@@ -12,7 +12,7 @@ from flask import Response, flash, g, make_response, redirect, render_template, 
 
 from engine.causes import Cause, explain
 from engine.providers.catalogue import step as find_step
-from engine.report import StepState
+from engine.report.steps import StepState
 from engine.report_files import Format
 from portal.employee.findings import check_steps, expected_messages, findings, folder_lines, folder_name, internal_day, set_aside_words
 from portal.employee.flow import last_attempt, place_of

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from engine.causes import Cause, Side
 from engine.endpoint import Secret
 from engine.providers.catalogue import provider
-from engine.report import Step, StepState
+from engine.report.steps import Step, StepState
 from portal.models import Attempt, Check, CheckState, Owner, Person, Project, now
 from portal.security.vault import Sealer
 from portal.services.common import (

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from engine.causes import Cause, Retry, Side, explain
 from engine.errors import LeaseLost
 from engine.progress import Progress
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from portal.models import (
     RUNNABLE,
     Attempt,

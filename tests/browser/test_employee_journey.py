@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from werkzeug.serving import make_server
 
 from engine.causes import Cause
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from portal.models import Person, now
 from portal.services import links
 from portal.services.common import SYSTEM

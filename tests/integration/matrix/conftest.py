@@ -18,7 +18,7 @@ import pytest
 from engine.endpoint import Account, Endpoint, Secret, Security
 from engine.imap.session import Session
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer.copier import copy_mailbox
 from tests.support.capability_proxy import CapabilityProxy
 from tests.support.cyrus import Cyrus, running_cyrus

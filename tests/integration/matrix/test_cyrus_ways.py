@@ -10,7 +10,7 @@ import pytest
 
 from engine.causes import Cause
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer.copier import copy_mailbox
 from tests.support.capability_proxy import CapabilityProxy
 from tests.support.cyrus import Cyrus, running_cyrus

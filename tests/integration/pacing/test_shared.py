@@ -14,7 +14,7 @@ from engine.ledger_file import SqliteLedger
 from engine.pacing.budget import Budget, Unit
 from engine.pacing.key import PaceKey
 from engine.pacing.state import PaceState, Rates
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.transfer.copier import copy_mailbox
 from portal.store.pacing import RedisPaceStore
 from tests.support.provider_simulator import LOOPBACK, Action, Fault, ProviderSimulator, message

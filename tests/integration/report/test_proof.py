@@ -10,7 +10,7 @@ import pytest
 from engine.ledger_file import SqliteLedger
 from engine.manifest import Manifest, Proof, manifest_of
 from engine.progress import Progress, Silent, Stop
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.report_files import Heading, as_json
 from engine.transfer.copier import copy_mailbox
 from tests.integration.transfer.conftest import mail, samples

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyReport
+from engine.report.copy import CopyReport
 from engine.transfer.copier import copy_mailbox
 from tests.support.dovecot import LOOPBACK, Dovecot, Sample, account
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.progress import Progress, Silent, Stop
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from tests.integration.transfer.conftest import Copy, mail, samples
 from tests.support.dovecot import Dovecot, Sample, differences, read_back, seed
 

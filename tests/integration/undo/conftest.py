@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyReport, UndoReport
+from engine.report.copy import CopyReport
+from engine.report.undo import UndoReport
 from engine.transfer.copier import copy_mailbox
 from engine.transfer.undo import undo_pass
 from tests.integration.transfer.conftest import mail

@@ -10,7 +10,8 @@ import pytest
 from engine.imap.session import Session
 from engine.ledger import LedgerStore, Outcome
 from engine.manifest import Proof, manifest_of
-from engine.report import CopyOutcome, UndoLeft
+from engine.report.copy import CopyOutcome
+from engine.report.undo import UndoLeft
 from engine.transfer import points
 from engine.transfer import undo as undo_module
 from engine.wire import utf7

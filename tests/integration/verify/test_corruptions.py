@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, FindingKind, FolderVerdict, VerifyReport
+from engine.report.copy import CopyOutcome
+from engine.report.verify import FindingKind, FolderVerdict, VerifyReport
 from engine.transfer.copier import copy_mailbox
 from engine.verify import VerifyMode, verify_mailboxes
 from tests.support.dovecot import LOOPBACK, PASSWORD, Dovecot, Sample, account, running_dovecot, seed

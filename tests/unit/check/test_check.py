@@ -9,7 +9,8 @@ import pytest
 
 from engine.causes import Cause, Side
 from engine.check import WARNINGS, check_account
-from engine.report import CheckResult, Step, StepState
+from engine.report.check import CheckResult
+from engine.report.steps import Step, StepState
 from tests.support.certificates import stranger
 from tests.support.provider_simulator import (
     LOOPBACK,

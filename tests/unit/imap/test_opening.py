@@ -11,7 +11,7 @@ from engine.causes import Cause, Side
 from engine.endpoint import Security
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.imap.session import Session
-from engine.report import Step, StepState
+from engine.report.steps import Step, StepState
 from tests.support.certificates import authority
 from tests.support.provider_simulator import Action, Fault, ProviderSimulator
 from tests.unit.imap.scripted import LOOPBACK, QUICK, SECRET, Peer, Scripted

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.transfer.complete import header_only
 from engine.transfer.flags import StoredFlags, pack
 from tests.support.simulator_mail import Message

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Side
 from engine.endpoint import Secret
-from engine.report import Step
+from engine.report.steps import Step
 from portal.models import Attempt, AuditEvent, Check, CheckState, Credential, Move, MoveState, Person, now
 from portal.services.common import Actor
 from portal.services.people import NewPerson, add_person, submit_secrets

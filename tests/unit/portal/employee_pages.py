@@ -15,7 +15,9 @@ from werkzeug.test import TestResponse
 from engine.causes import Cause, Side
 from engine.endpoint import Secret
 from engine.progress import Progress
-from engine.report import CheckResult, CopyOutcome, CopyReport, FolderFound, Step
+from engine.report.check import CheckResult, FolderFound
+from engine.report.copy import CopyOutcome, CopyReport
+from engine.report.steps import Step
 from portal.models import Check, LedgerFolder, Move, SetAside
 from portal.services import leases, links, people, projects
 from portal.services.common import SYSTEM

@@ -15,7 +15,7 @@ from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 
 from engine.causes import Cause, explain
 from engine.check import WARNINGS
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from portal.models import AuditEvent, Credential, Move
 from portal.services.credentials import SECRET_CAUSES
 from tests.support.portal_app import PortalForTests

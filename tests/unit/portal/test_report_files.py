@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from engine.causes import Cause
 from engine.ledger import Entry, FolderRow, Outcome, Repair, RepairRow, Run, SetAsideRow
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.report_files import Format
 from engine.report_files.as_html import content_security_policy
 from portal.models import AuditEvent, Role

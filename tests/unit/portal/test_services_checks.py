@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from engine.causes import Cause, Side
 from engine.endpoint import Secret
-from engine.report import Step
+from engine.report.steps import Step
 from portal.models import Check, CheckState, Credential, Move, MoveState, Project, now
 from portal.services.checks import AskedToWait, CheckRunning, TooManyTries, check_again, find_check, latest_check, start_project_test
 from portal.services.common import Actor, NotGiven, WrongState

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from engine.causes import Cause, Side
-from engine.report import Step
+from engine.report.steps import Step
 from portal.models import AuditEvent, Check, Link, Move, MoveState, Person
 from portal.services import imports
 from portal.services.common import Actor, ProjectClosed

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from engine.causes import Cause, Side
 from engine.errors import LeaseLost
 from engine.progress import Progress
-from engine.report import CopyOutcome, CopyReport, FolderReport
+from engine.report.copy import CopyOutcome, CopyReport, FolderReport
 from portal.models import Attempt, AuditEvent, Credential, Move, MoveState, Project, ServerLine, now
 from portal.services import leases, people, projects
 from portal.services.common import SYSTEM

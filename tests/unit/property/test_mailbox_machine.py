@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.wire import utf7
 from tests.unit.simulation import invariants
 from tests.unit.simulation.mailboxes import DESTINATIONS

@@ -20,7 +20,7 @@ from engine.errors import ConnectionBroken, LeaseLost
 from engine.ledger import FolderRow, Intent, Run, SetAsideRow
 from engine.net.dial import dial
 from engine.progress import Progress, Stop
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer.copier import copy_mailbox
 from engine.transfer.recover import Clock
 from tests.unit.simulation.disk import Ledger

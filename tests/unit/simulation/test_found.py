@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from tests.support.provider_simulator import Action, AppendRefusal, BodyFault, Fault
 from tests.unit.simulation.rig import Make, Rig
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from engine.endpoint import Account
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyReport
+from engine.report.copy import CopyReport
 from engine.transfer.copier import copy_mailbox
 from engine.transfer.recover import Clock
 from tests.support.provider_simulator import LOOPBACK, PROFILES, Profile, ProviderSimulator, message, with_capabilities

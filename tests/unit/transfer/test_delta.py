@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer.copier import copy_mailbox
 from tests.support.provider_simulator import LOOPBACK, PROFILES, Message, Profile, ProviderSimulator, message, with_capabilities
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from engine.causes import Cause
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.transfer import pairs, writing
 from engine.transfer.copier import copy_mailbox
 from tests.support.provider_simulator import (

@@ -8,7 +8,7 @@ import pytest
 
 from engine.causes import Cause
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.transfer import pairs
 from tests.support.provider_simulator import AppendRefusal, BodyFault, message
 from tests.unit.transfer.moving import Bench, MakeBench, offering

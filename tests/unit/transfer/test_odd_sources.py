@@ -15,7 +15,7 @@ import pytest
 
 from engine.causes import Cause
 from engine.endpoint import Account
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer import pairs, reading
 from tests.support.provider_simulator import (
     PROFILES,

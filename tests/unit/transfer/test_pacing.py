@@ -15,7 +15,7 @@ from engine.pacing.budget import DAY
 from engine.pacing.key import PaceKey
 from engine.pacing.store import MemoryPaceStore
 from engine.providers.provider import Limits
-from engine.report import CopyOutcome, CopyReport
+from engine.report.copy import CopyOutcome, CopyReport
 from engine.transfer import copier, pairs
 from engine.transfer.copier import copy_mailbox
 from tests.support.provider_simulator import LOOPBACK, Action, Fault, ProviderSimulator, message

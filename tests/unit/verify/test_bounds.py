@@ -15,7 +15,7 @@ import hashlib, resource, sys
 from engine.causes import Side
 from engine.imap.fetch import Metadata
 from engine.ledger import Outcome, Run
-from engine.report import VerifyMode
+from engine.report.verify import VerifyMode
 from engine.verify.compare import Comparison
 from engine.verify.expected import Expected
 from engine.verify.spool import Spool

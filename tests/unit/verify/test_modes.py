@@ -13,7 +13,8 @@ from engine.imap.fetch import Metadata
 from engine.imap.session import Session
 from engine.ledger import Entry, Repair, RepairRow
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome, FindingKind, VerifyMode, VerifyReport
+from engine.report.copy import CopyOutcome
+from engine.report.verify import FindingKind, VerifyMode, VerifyReport
 from engine.transfer.copier import copy_mailbox
 from engine.verify import reading, verify_mailboxes
 from engine.verify.reading import with_crlf

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.ledger_file import SqliteLedger
-from engine.report import CopyOutcome
+from engine.report.copy import CopyOutcome
 from engine.transfer.copier import copy_mailbox
 from engine.verify import verify_mailboxes
 from tests.support.provider_simulator import LOOPBACK, PROFILES, ProviderSimulator, message

@@ -9,7 +9,7 @@ import pytest
 from engine.causes import Cause, Side
 from engine.imap.fetch import Metadata
 from engine.ledger import Outcome, Repair, Run, SetAsideRow
-from engine.report import FINDINGS_OF_A_FOLDER, FindingKind, FolderVerdict, VerifyMode
+from engine.report.verify import FINDINGS_OF_A_FOLDER, FindingKind, FolderVerdict, VerifyMode
 from engine.verify.compare import Comparison
 from engine.verify.expected import Expected
 from engine.verify.spool import Spool

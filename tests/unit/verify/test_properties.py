@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.causes import Side
 from engine.imap.fetch import Metadata
 from engine.ledger import Outcome, Run
-from engine.report import FolderVerdict, VerifyMode
+from engine.report.verify import FolderVerdict, VerifyMode
 from engine.verify.compare import Comparison
 from engine.verify.expected import Expected
 from engine.verify.spool import Spool

@@ -10,7 +10,7 @@ from engine.causes import Cause, Side
 from engine.endpoint import Account
 from engine.imap.fetch import Metadata
 from engine.progress import Progress, Silent
-from engine.report import FolderVerdict, VerifyReport
+from engine.report.verify import FolderVerdict, VerifyReport
 from engine.verify import VerifyMode, verify_mailboxes
 from engine.verify.compare import Comparison
 from engine.verify.spool import Spool
