@@ -7,45 +7,45 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-help:  ## this list
+help:  ## 列出这些命令 / list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.runtime  ## 样例：两台真实的邮件服务器、三个人，一条命令 / everything with sample mail
+demo: $(VENV)/.runtime  ## 看样例：两台真实的邮件服务器、三个人的邮件 / try it: two real mail servers, the mail of three people
 	@$(PY) -m portal up --demo
 
-demo-check: $(VENV)/.runtime  ## 同上，但自己走完全程并逐封核对 / the same without a person; exits 0 or 1
+demo-check: $(VENV)/.runtime  ## 自己走完样例，逐封核对，退出码 0 或 1 / walk the demo, compare every message, exit 0 or 1
 	@$(PY) -m portal demo-check
 
-run: $(VENV)/.runtime  ## 在一台机器上真正使用 / for real work on one machine
+run: $(VENV)/.runtime  ## 在一台机器上真正使用 / do real work on one machine
 	@$(PY) -m portal up
 
-test: $(VENV)/.dev  ## 全部测试（Debian root 下会装好所需软件）/ every suite, after setting up what it needs
+test: $(VENV)/.dev  ## 全部测试；Debian 上以 root 运行会先装好所需软件 / run every suite; on Debian as root, install what they need first
 	@$(PY) -m tests.suites
 
-bench: $(VENV)/.runtime  ## 与同类工具比速度（docs/bench.md）/ beside its peers; ARGS="--full" for everything
+bench: $(VENV)/.runtime  ## 和同类工具比速度，ARGS="--full" 全部都比 / measure it beside its peers, ARGS="--full" for everything
 	@$(PY) -m bench run $(ARGS)
 
-simulate: $(VENV)/.dev  # 更多的模拟：三千个种子 / three thousand seeds of the simulation
+simulate: $(VENV)/.dev  # 更多的模拟：三千个种子 / run three thousand seeds of the simulation
 	@SIM_SEEDS=3000 $(PY) -m pytest -q -n 2 tests/unit/simulation
 
-fuzz: $(VENV)/.dev  # 每个解析器各喂一阵乱码 / every parser, 20 s of octets nobody would send each
+fuzz: $(VENV)/.dev  # 给每个解析器各喂 20 秒乱码 / feed each parser 20 s of octets that nobody would send
 	@$(PY) -m tests.unit.fuzz
 
-mutants: $(VENV)/.dev  # 改坏账本、配对、重试，看测试是否发觉 / do the tests notice a broken ledger, matcher, retry?
+mutants: $(VENV)/.dev  # 改坏账本、配对、重试，看测试是否发觉 / break ledger, matcher and retry, see whether the tests notice
 	@$(PY) -m tests.mutation
 
-lint: $(VENV)/.dev  ## ruff, mypy
+lint: $(VENV)/.dev  ## 查代码：ruff、mypy / check the code: ruff, mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-lock: $(VENV)/.dev  ## requirements*.in -> requirements*.txt
+lock: $(VENV)/.dev  ## 按 requirements*.in 重写 requirements*.txt / write requirements*.txt anew from requirements*.in
 	$(VENV)/bin/uv pip compile $(LOCK) -o requirements.txt requirements.in
 	$(VENV)/bin/uv pip compile $(LOCK) -o requirements-dev.txt requirements-dev.in
 
-clean-demo: $(VENV)/.runtime  ## 忘掉样例的一切 / forgets everything the demo made
+clean-demo: $(VENV)/.runtime  ## 忘掉样例的一切 / forget everything the demo made
 	@$(PY) -m portal clean-demo
 
-clean:  ## removes the virtual environment and caches; keeps instance/
+clean:  ## 删去虚拟环境和缓存，留下 instance/ 的数据 / remove the virtual environment and caches, keep the data in instance/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache test-results
 	find . -name __pycache__ -not -path './instance/*' -type d -exec rm -rf {} +
 

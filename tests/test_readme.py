@@ -1,4 +1,5 @@
-"""Every command that the READMEs show is run, as it stands there; only host names and where state is kept are this test's own.
+"""Every command that the READMEs show is run, as it stands there; only host names and where state is kept are this test's own. So are the
+backup of production.md and the tables of options, which have to say what the programs do.
 
 A command that no rule below knows fails the test: whoever adds one says here how it is tried.
 """
@@ -8,13 +9,19 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+from argparse import _SubParsersAction
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text as sql
 
+import engine.cli
+from portal.store.db import Database, migrate
 from tests.support.certificates import authority
 from tests.support.dovecot import Sample, differences, read_back, running_dovecot, seed
 
@@ -117,3 +124,105 @@ def test_the_command_line_moves_a_mailbox_as_the_readme_says(tmp_path: Path) -> 
             assert "secret" not in done.stdout + done.stderr
         assert (results[0]["messages"], results[1]["totals"]["moved"], results[2]["equal"]) == (10, 10, True)
         assert differences(read_back(old, OLD), read_back(new, NEW)) == []
+
+
+def test_make_help_tells_each_target_in_both_languages_and_one_style() -> None:
+    """Chinese, " / ", English that begins with what it does; no full stop at the end."""
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    targets = re.findall(r"^([a-z-]+):.* #", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = [re.fullmatch(r"  make ([a-z-]+) +(.*[\u4e00-\u9fff].*) / ([a-z][^\u4e00-\u9fff]*[^.])", line) for line in shown]
+    assert all(listed), shown
+    assert {line[1] for line in listed if line} <= set(targets) and len(listed) >= 10
+
+
+# --- options ------------------------------------------------------------------------------------------------------------------
+
+
+def options() -> dict[str, set[str]]:
+    """What each command of the engine takes."""
+    subcommands = next(a for a in engine.cli._parser()._actions if isinstance(a, _SubParsersAction))
+    return {name: {word for action in one._actions for word in action.option_strings if word.startswith("--")} - {"--help"}
+            for name, one in subcommands.choices.items()}
+
+
+def documented(name: str) -> list[list[str]]:
+    """The rows of a document's tables that begin with an option; their cells."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `--")]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_table_of_options_says_which_commands_take_each(name: str) -> None:
+    takes = options()
+    for cells in documented(name):
+        option = cells[0].strip("`").split()[0]
+        assert cells[1].split() == [command for command, theirs in takes.items() if option in theirs], option
+    told = {cells[0].strip("`").split()[0] for cells in documented(name)}
+    assert takes["check"] | takes["copy"] | takes["verify"] == told
+
+
+def test_the_options_of_report_and_undo_are_all_in_their_document() -> None:
+    told = {cells[0].strip("`").split()[0] for cells in documented("docs/report.md")}
+    assert told == options()["report"] | options()["undo"]
+    english = (ROOT / "docs/report.md").read_text(encoding="utf-8").split("## In English")[1]
+    assert [option for option in told if f"`{option}" not in english] == []
+
+
+# --- words --------------------------------------------------------------------------------------------------------------------
+
+OTHER_WORDS = {"中转": "中继", "口令": "令牌（中继的）、密码（人的）"}
+
+
+def test_the_relay_and_its_token_have_one_name_each() -> None:
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "engine").rglob("*.toml"), *(ROOT / "portal").rglob("*.html"),
+             *(path for part in ("engine", "portal", "relay") for path in (ROOT / part).rglob("*.py")), ROOT / "config.py"]
+    assert len(texts) > 200
+    found = [f"{path.relative_to(ROOT)}: {word}, not {right}" for path in texts for word, right in OTHER_WORDS.items()
+             if word in path.read_text(encoding="utf-8")]
+    assert found == []
+
+
+# --- the backup ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_backup_of_production_md_is_whole_while_the_service_writes(tmp_path: Path) -> None:
+    """Given rows that stand in the write-ahead log alone and a secret that was destroyed, when the document's command is run, then its
+    file has the ones and not the other; put back as the document says, it is what the service opens."""
+    document = (ROOT / "docs/production.md").read_text(encoding="utf-8")
+    block = re.search(r"^```sh\n(umask 077\n.*?)^```", document, re.MULTILINE | re.DOTALL)
+    assert block
+    script = block[1].replace("sudo -u banjia ", "").replace("/var/lib/banjia", shlex.quote(str(tmp_path)))
+    script = script.replace("/opt/banjia/.venv/bin/python", shlex.quote(sys.executable))
+    url, file = f"sqlite:///{tmp_path}/banjia.db", tmp_path / "banjia.db"
+    migrate(url)
+    service = Database(url)
+    try:
+        with service.session() as session:
+            session.execute(sql("CREATE TABLE tried (words TEXT)"))
+            session.execute(sql("INSERT INTO tried VALUES ('kept words'), ('destroyed words')"))
+        with service.session() as session:
+            session.execute(sql("DELETE FROM tried WHERE words = 'destroyed words'"))
+        assert b"kept words" not in file.read_bytes(), "the file alone is not the database"
+        subprocess.run(["sh", "-ec", script], check=True, timeout=60)
+        again = subprocess.run(["sh", "-ec", script], check=False, timeout=60, capture_output=True, text=True)
+        assert again.returncode and "already exists" in again.stderr
+        with service.session() as session:
+            session.execute(sql("INSERT INTO tried VALUES ('later words')"))
+    finally:
+        service.close()
+    backup, = tmp_path.glob("backup-20??-??-??.db")
+    assert backup.stat().st_mode & 0o077 == 0
+    assert b"destroyed words" not in backup.read_bytes()
+    with closing(sqlite3.connect(backup)) as found:
+        assert found.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+    backup.replace(file)
+    for beside in ("banjia.db-wal", "banjia.db-shm"):
+        (tmp_path / beside).unlink(missing_ok=True)
+    restored = Database(url)
+    try:
+        assert restored.ready()
+        with restored.reading() as session:
+            assert session.execute(sql("SELECT words FROM tried")).scalars().all() == ["kept words"]
+    finally:
+        restored.close()

@@ -94,6 +94,24 @@ def test_a_ledger_that_was_deleted_doubles_nothing(run: Run, fresh_user: str, tm
     assert differences(read_back(source_server, fresh_user), read_back(destination_server, fresh_user)) == []
 
 
+def test_a_message_that_its_owner_moved_is_found_as_the_document_says(run: Run, fresh_user: str, source_server: Dovecot,
+                                                                      destination_server: Dovecot) -> None:
+    seed(source_server, fresh_user, [Sample(mail(n)) for n in (1, 2, 3)])
+    assert run("copy", fresh_user).code == 0
+
+    def missing() -> dict[str, int]:
+        return {mode: run("verify", fresh_user, "--json", mode).json["missing"] for mode in ("--quick", "--full")}
+
+    with destination_server.client(fresh_user) as owner:
+        owner.command(b"CREATE Elsewhere")
+        owner.command(b"SELECT INBOX")
+        owner.command(b"MOVE 2 Elsewhere")
+        assert missing() == {"--quick": 1, "--full": 1}
+        owner.command(b"SELECT Elsewhere")
+        owner.command(b"MOVE 1 INBOX")
+        assert missing() == {"--quick": 1, "--full": 0}
+
+
 def test_something_set_aside_is_exit_3(run: Run, fresh_user: str, source_server: Dovecot) -> None:
     seed_maildir(source_server, fresh_user, [mail(1), b"", mail(2)])
     ran = run("copy", fresh_user, "--json")

@@ -97,10 +97,15 @@ def test_the_report_finds_the_ledger_that_copy_made_for_two_addresses(line: Line
 @pytest.mark.parametrize(("words", "says"), [
     ((), "no ledger"), (("imaps://a@b",), "no ledger"), (("--ledger", "/nonexistent/ledger"), "no such ledger"),
     (("--ledger", "/etc/passwd"), "is no ledger"), (("imaps://a@b", "imaps://c@d"), "no such ledger")])
-def test_without_a_ledger_it_says_what_is_missing_and_makes_none(line: Line, words: tuple[str, ...], says: str) -> None:
-    ran = line.run("report", *words)
+@pytest.mark.parametrize("command", [("report",), ("undo", "--last", "--yes")])
+def test_without_a_ledger_it_says_what_is_missing_and_makes_none(line: Line, command: tuple[str, ...], words: tuple[str, ...],
+                                                                 says: str, tmp_path: Path) -> None:
+    if command[0] == "undo" and not any(word.startswith("imap") for word in words):
+        words = ("imaps://a@b", *words)  # its DESTINATION must be there
+    ran = line.run(*command, *words)
     assert ran.code == 2
     assert says in ran.err
+    assert [p.name for p in tmp_path.rglob("*.ledger")] == []
 
 
 # --- undo -------------------------------------------------------------------------------------------------------------------
@@ -117,6 +122,46 @@ def test_undo_takes_back_the_last_pass(line: Line) -> None:
     assert line.report("--format", "json").code == 3, "the folder is open again"
     assert told(line.copy())["totals"]["moved"] == 2
     assert line.inbox() == mails(1, 2, 3, 4, 5, 9)
+
+
+def test_undo_finds_the_ledger_that_copy_made_for_two_addresses(line: Line) -> None:
+    line.seed(4, 5)
+    both = (line.source_url, line.destination_url)
+    assert line.run("copy", *both, "--ca-file", str(line.ca_file)).code == 0, "a second ledger, which finds 1 to 3 there"
+    done = line.run("undo", *both, "--last", "--yes", "--json", "--ca-file", str(line.ca_file))
+    assert (done.code, told(done)["totals"]["removed"], line.inbox()) == (0, 2, mails(1, 2, 3))
+    with_both = line.run("undo", *both, "--ledger", str(line.ledger), "--last", "--yes", "--json", "--ca-file", str(line.ca_file))
+    assert (with_both.code, told(with_both)["totals"]["removed"], line.inbox()) == (0, 3, [])
+
+
+def test_when_there_is_nothing_to_undo_it_says_so_and_asks_nobody(line: Line) -> None:
+    assert line.undo("--last", "--yes").code == 0
+    again = line.run("undo", line.destination_url, "--ledger", str(line.ledger), "--last", without_secrets=True)
+    assert (again.code, again.err) == (0, "")
+    assert "没有可撤销的" in again.out and "Nothing to undo" in again.out and "pass 0" not in again.out
+    named = line.undo("--pass", "1", "--yes")
+    assert named.code == 0 and "of what pass 1 appended" in named.out
+    assert told(line.undo("--last", "--json"))["totals"]["removed"] == 0
+
+
+def test_how_much_is_told_as_copy_tells_it(line: Line) -> None:
+    seed(line.source, line.login, [Sample(mail(4) + b"x" * 3 * 2**20, "INBOX")])
+    line.copy()
+    assert "pass 2: 1 would be removed, 0 not there any more, 0 left; 3.0 MiB" in line.undo("--last", "--dry-run").out
+
+
+def test_a_program_that_is_asked_on_a_terminal_gets_one_object_for_a_failure(line: Line) -> None:
+    """The look before the question failed."""
+    line.environment["BANJIA_DESTINATION_PASSWORD"] = "wrong"
+    parent, child = pty.openpty()
+    try:
+        done = subprocess.run([sys.executable, "-m", "engine", "undo", line.destination_url, "--ledger", str(line.ledger), "--ca-file",
+                               str(line.ca_file), "--last", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=90, stdin=child,
+                              env=line.environment)
+    finally:
+        os.close(parent)
+        os.close(child)
+    assert (done.returncode, json.loads(done.stdout)["cause"]) == (4, "destination_login")
 
 
 def test_nothing_is_removed_without_a_yes(line: Line) -> None:
