@@ -7,11 +7,10 @@ Always: one cause, one sentence on what it means, one next step; the words never
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _TEXTS = Path(__file__).with_name("causes.toml")
 
@@ -88,8 +87,7 @@ class Retry(StrEnum):
     NEXT_HOST = "next_host"  # once, at the provider's next host
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """The same text in both languages."""
 
     zh: str
@@ -104,8 +102,7 @@ class Words:
         return Words(self.zh.format(**{k: v.zh for k, v in values.items()}), self.en.format(**{k: v.en for k, v in values.items()}))
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """What happened, what it means, what to do, who does it. `step` is the id of the guidance step that mends it."""
 
     title: Words
@@ -157,7 +154,7 @@ def explain(cause: Cause, provider: str | None = None) -> Explanation:
     next_step = (mend and mend.words) or plain.next_step
     who = (mend and mend.who) or plain.who
     names = {"secret": known.secret_name, "code": known.code_name, "provider": known.name}
-    return replace(plain, title=plain.title.filled(**names), meaning=plain.meaning.filled(**names),
+    return plain._replace(title=plain.title.filled(**names), meaning=plain.meaning.filled(**names),
                    next_step=next_step.filled(**names), who=who, step=mend.step if mend else None)
 
 

@@ -16,7 +16,7 @@ Every write is durable when the method returns (fsync): an APPEND may follow onl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -47,8 +47,7 @@ class PassRow(NamedTuple):
     outcome: str = ""
 
 
-@dataclass(frozen=True)
-class FolderRow:
+class FolderRow(NamedTuple):
     """One source folder of this move. Names are wire names (modified UTF-7, ASCII). Counts are messages, sizes octets."""
 
     source: str
@@ -157,12 +156,11 @@ class Entry(NamedTuple):
     drop_repairs: Sequence[int] = ()             # UIDs whose repaired copy was undone
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """Ids of the rows that an Entry added, in its order (an updated run keeps its id)."""
 
-    runs: list[int] = field(default_factory=list)
-    intents: list[int] = field(default_factory=list)
+    runs: Sequence[int] = ()
+    intents: Sequence[int] = ()
 
 
 class LedgerStore(Protocol):

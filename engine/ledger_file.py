@@ -10,7 +10,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,7 +152,9 @@ class SqliteLedger:
         self._db.close()
 
     def _write(self, entry: Entry) -> Written:
-        db, folder, written = self._db, entry.folder.id, Written()
+        db, folder = self._db, entry.folder.id
+        runs: list[int] = []
+        intents: list[int] = []
         self._put_folder(entry.folder)
         db.executemany("DELETE FROM intents WHERE id=?", [(i,) for i in entry.close_intents])
         db.executemany("DELETE FROM set_aside WHERE folder=? AND uid=?", [(folder, u) for u in entry.clear_set_aside])
@@ -164,7 +165,7 @@ class SqliteLedger:
             if r.id:
                 db.execute("UPDATE runs SET folder=?, source_first=?, source_last=?, count=?, target_first=?, outcome=?, pass=?"
                            " WHERE id=?", (*values, r.id))
-            written.runs.append(r.id or db.execute(
+            runs.append(r.id or db.execute(
                 "INSERT INTO runs (folder, source_first, source_last, count, target_first, outcome, pass)"
                 " VALUES (?,?,?,?,?,?,?)", values).lastrowid or 0)
         db.executemany("INSERT OR REPLACE INTO set_aside VALUES (?,?,?,?,?,?)",
@@ -176,20 +177,20 @@ class SqliteLedger:
         db.executemany("INSERT INTO flags (folder, first_uid, last_uid, data) VALUES (?,?,?,?)",
                        [(folder, f.first_uid, f.last_uid, f.data) for f in entry.flags])
         for i in entry.open_intents:
-            written.intents.append(db.execute(
+            intents.append(db.execute(
                 "INSERT INTO intents (folder, uids, target_uidvalidity, target_uidnext, begun_at) VALUES (?,?,?,?,?)",
                 (folder, json.dumps(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at)).lastrowid or 0)
         if entry.append_seconds > self.append_seconds_peak():
             db.execute("INSERT OR REPLACE INTO meta VALUES ('append_seconds_peak', ?)", (str(entry.append_seconds),))
-        return written
+        return Written(runs, intents)
 
     def _put_folder(self, row: FolderRow) -> FolderRow:
-        text = json.dumps(asdict(row))
+        text = json.dumps(row._asdict())
         if row.id:
             self._db.execute("UPDATE folders SET row=?, source=? WHERE id=?", (text, row.source, row.id))
             return row
         added = self._db.execute("INSERT INTO folders (source, row) VALUES (?, ?)", (row.source, text))
-        return replace(row, id=added.lastrowid or 0)
+        return row._replace(id=added.lastrowid or 0)
 
     def _read(self, made: Callable[..., _T], query: str, *values: Any) -> list[_T]:
         """The rows as what they mean. A row that cannot mean it was not written by us."""

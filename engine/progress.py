@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.causes import Cause, Side
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Totals of the whole mailbox so far; messages and octets."""
 
     folder: str  # display name of the folder being moved

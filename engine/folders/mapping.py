@@ -16,8 +16,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.causes import Words
 from engine.folders.roles import FolderRole, container, is_inbox, name_rank, names, relative_path, role_by_attribute, role_of
@@ -35,8 +34,7 @@ _AWKWARD = re.compile(r"""[%*+\\/"&~#:;<>|?^`'.{}\[\]()]|^\s|\s$|\s(?=\s)""")
 _REFUSED_FOR_GOOD = re.compile(r"OVERQUOTA|number of mailboxes|quota|UNAVAILABLE|INUSE|try again|backoff", re.I)
 
 
-@dataclass(frozen=True)
-class FolderPlan:
+class FolderPlan(NamedTuple):
     """One source folder. `target` is "" for an excluded one. `note` is "renamed:<old name>" or "merged:<folder it shares>"."""
 
     source: RemoteFolder
@@ -46,10 +44,10 @@ class FolderPlan:
     exists: bool
     rule: str | None = None
     note: str | None = None
-    components: tuple[str, ...] = field(default=(), repr=False)  # wire components below the source's prefix
-    separator: str = field(default="", repr=False)               # of the destination
-    prefix: str = field(default="", repr=False)                  # of the destination
-    rung: int = field(default=0, repr=False)                     # how far the ladder of renames was climbed
+    components: tuple[str, ...] = ()  # wire components below the source's prefix
+    separator: str = ""               # of the destination
+    prefix: str = ""                  # of the destination
+    rung: int = 0                     # how far the ladder of renames was climbed
 
 
 def ignores_case(destination_provider: str | None) -> bool:
@@ -138,7 +136,7 @@ class _Planner:
         if rule == "all_mail" and not self._has_labels():
             rule = None
         if rule:
-            return replace(base, rule=rule)
+            return base._replace(rule=rule)
         target, note = self._wanted(folder, components, role)
         twin = self.taken.get(self._key(target))
         if twin and role and twin.role is role:
@@ -146,7 +144,7 @@ class _Planner:
         elif twin or (is_inbox(target) and role is not FolderRole.INBOX):
             target, note = self._free(target), f"renamed:{folder.display}"
         target = self.existing.get(self._key(target), target)
-        plan = replace(base, target=target, target_display=utf7.decode(target), note=note,
+        plan = base._replace(target=target, target_display=utf7.decode(target), note=note,
                        exists=self._key(target) in self.existing)
         self.taken.setdefault(self._key(target), plan)
         self.targets[components] = target
@@ -259,8 +257,8 @@ def next_name_after_refusal(plan: FolderPlan, refusal: str) -> FolderPlan | None
         if number and int(number.group(1)) > 8:
             return None
         target = f"{plan.target} (2)" if not number else f"{plan.target[:number.start()]} ({int(number.group(1)) + 1})"
-        return replace(plan, target=target, target_display=utf7.decode(target), note=note, exists=False)
+        return plan._replace(target=target, target_display=utf7.decode(target), note=note, exists=False)
     for rung, target in enumerate(_rungs(plan), start=1):
         if rung > plan.rung and target != plan.target:
-            return replace(plan, target=target, target_display=utf7.decode(target), note=note, rung=rung, exists=False)
+            return plan._replace(target=target, target_display=utf7.decode(target), note=note, rung=rung, exists=False)
     return None

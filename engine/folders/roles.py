@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import tomllib
 import unicodedata
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.causes import Words
 from engine.providers import catalogue
@@ -41,15 +40,13 @@ class FolderRole(StrEnum):
 PUT_BY_PROVIDER = frozenset({FolderRole.VIRUS, FolderRole.ADS, FolderRole.SUBSCRIPTIONS})
 
 
-@dataclass(frozen=True)
-class _Named:
+class _Named(NamedTuple):
     role: FolderRole
     rank: int           # position in the table: the usual name first
     inside: str | None = None  # counts only inside this container
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """A parent that exists only to hold others, at providers of this family or with this quirk."""
 
     key: str
@@ -62,8 +59,7 @@ class Container:
         return (self.family is not None and maker.family == self.family) or self.quirk in maker.quirks
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """names.toml, read."""
 
     attributes: dict[str, FolderRole]

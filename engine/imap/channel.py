@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
@@ -47,8 +48,7 @@ STOPPING = frozenset((
 ))  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds. `idle` is the longest silence; the others bound the sum of waits of one step. Tencent's LOGIN was seen at 100 s."""
 
     connect: float = 20.0
@@ -58,8 +58,7 @@ class Timeouts:
     idle: float = 120.0
 
 
-@dataclass(slots=True)
-class Untagged:
+class Untagged(NamedTuple):
     """`* <number> KIND …`; `parts` alternates text and literals."""
 
     number: int | None
@@ -76,15 +75,13 @@ class Untagged:
             raise
 
 
-@dataclass(slots=True)
-class Tagged:
+class Tagged(NamedTuple):
     tag: bytes
     status: bytes   # OK, NO, BAD
     text: StatusText
 
 
-@dataclass(slots=True)
-class Continuation:
+class Continuation(NamedTuple):
     text: bytes
 
 

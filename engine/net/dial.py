@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.endpoint import Account, RelayRoute, Route
@@ -25,8 +25,7 @@ from engine.net.stream import Stream, Transport, keep_alive
 PER_ADDRESS = 5.0  # seconds for one address while others are left (IPv6 that leads nowhere is common)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One vetted address. `sockaddr` is what the socket module wants."""
 
     family: socket.AddressFamily

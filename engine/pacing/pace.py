@@ -11,9 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import Throttled
@@ -38,8 +37,7 @@ POLL_SECONDS = 0.1
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """Time as the pace sees it, in seconds; tests give another."""
 
     monotonic: Callable[[], float]

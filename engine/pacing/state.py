@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from engine.causes import Cause
@@ -34,8 +34,7 @@ class Rates(NamedTuple):
     messages: float = 0.0
 
 
-@dataclass(frozen=True)
-class PaceState:
+class PaceState(NamedTuple):
     """Times are seconds since the epoch on the store's clock. Before `not_before` no command is sent, before `no_opening` no connection
     is opened. `rates` are those at which `share` fell from 1. `leases`: who holds a connection, and until when that is believed."""
 
@@ -43,22 +42,22 @@ class PaceState:
     no_opening: float = 0.0
     cause: Cause = Cause.THROTTLED
     share: float = 1.0
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = Rates()
     changed_at: float = 0.0  # `share`
     eased_at: float = 0.0
-    spent: Mapping[str, Spent] = field(default_factory=dict)
-    leases: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = MappingProxyType({})
+    leases: Mapping[str, float] = MappingProxyType({})
 
     # -- waits ---------------------------------------------------------------------------------------------------------------------
 
     def held(self, now: float, seconds: float, cause: Cause) -> PaceState:
         until = now + min(seconds, LONGEST_HOLD)
-        return self if until <= self.not_before else replace(self, not_before=until, cause=cause)
+        return self if until <= self.not_before else self._replace(not_before=until, cause=cause)
 
     def shut(self, now: float, seconds: float, cause: Cause) -> PaceState:
         """For new connections only: the open ones may go on."""
         until = now + min(seconds, LONGEST_HOLD)
-        return self if until <= self.no_opening else replace(self, no_opening=until, cause=cause)
+        return self if until <= self.no_opening else self._replace(no_opening=until, cause=cause)
 
     def wait(self, now: float, *, opening: bool = False) -> float:
         """Seconds until a command may be sent, or a connection opened; 0: now."""
@@ -71,7 +70,7 @@ class PaceState:
         """After the server asked for less while we went at `full` rates (counted only where nothing was held back before)."""
         if self.eased_at <= now < self.eased_at + ONE_EVENT_SECONDS:
             return self
-        return replace(self, share=max(FLOOR, self.share * DECREASE), rates=full if self.share >= 1 else self.rates,
+        return self._replace(share=max(FLOOR, self.share * DECREASE), rates=full if self.share >= 1 else self.rates,
                        changed_at=now, eased_at=now)
 
     def recovered(self, now: float) -> PaceState:
@@ -79,7 +78,7 @@ class PaceState:
         if self.share >= 1:
             return self
         share = min(1.0, self.share + min(max(0.0, now - self.changed_at), GROWS_AT_MOST_SECONDS) / RECOVERY_SECONDS)
-        return replace(self, share=share, changed_at=now, rates=Rates() if share >= 1 else self.rates)
+        return self._replace(share=share, changed_at=now, rates=Rates() if share >= 1 else self.rates)
 
     # -- budgets -------------------------------------------------------------------------------------------------------------------
 
@@ -87,7 +86,7 @@ class PaceState:
         spent = dict(self.spent)
         for budget, amount in amounts:
             spent[budget.unit] = budget.add(spent.get(budget.unit, ()), now, amount)
-        return replace(self, spent=spent)
+        return self._replace(spent=spent)
 
     # -- connections ---------------------------------------------------------------------------------------------------------------
 
@@ -103,11 +102,11 @@ class PaceState:
     def leased(self, now: float, names: Iterable[str]) -> PaceState:
         """With these connections counted for another LEASE_SECONDS; expired ones are forgotten."""
         live = {name: until for name, until in self.leases.items() if until > now}
-        return replace(self, leases=live | dict.fromkeys(names, now + LEASE_SECONDS))
+        return self._replace(leases=live | dict.fromkeys(names, now + LEASE_SECONDS))
 
     def returned(self, names: Iterable[str]) -> PaceState:
         gone = set(names)
-        return replace(self, leases={name: until for name, until in self.leases.items() if name not in gone})
+        return self._replace(leases={name: until for name, until in self.leases.items() if name not in gone})
 
     # -- as text -------------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,13 +74,13 @@ class FilePaceStore(MemoryPaceStore):
     def change(self, key: PaceKey, change: Change) -> tuple[PaceState, float]:
         before, _ = self.look(key)
         after, now = super().change(key, change)
-        if replace(after, leases={}) != replace(before, leases={}):
+        if after._replace(leases={}) != before._replace(leases={}):
             self._save()
         return after, now
 
     def _save(self) -> None:
         with self._lock, contextlib.suppress(OSError):
-            told = [[[key.provider, key.account, key.egress], replace(state, leases={}).to_text()] for key, state in self._states.items()]
+            told = [[[key.provider, key.account, key.egress], state._replace(leases={}).to_text()] for key, state in self._states.items()]
             new = self._path.with_name(f"{self._path.name}.new")
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 json.dump(told, file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.causes import Words
 from engine.endpoint import BadAddress, host_name
@@ -23,8 +23,7 @@ _MAX_GREETING = 1000
 _GATEWAY = re.compile(r"(^|\.)(pphosted|mimecast|messagelabs|barracudanetworks|iphmx|trendmicro|sophos)\.", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Detection:
+class Detection(NamedTuple):
     """`evidence` says on what it rests, for people. `switched`: the MX already names a usual destination of moves."""
 
     provider: str | None

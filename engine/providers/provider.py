@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from engine.causes import Cause, Who, Words
@@ -113,8 +113,7 @@ class MxPattern(NamedTuple):
     fallback: bool = False  # looked at only when no provider's ordinary pattern matches
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """`steps` is the numbered guidance in order; `occasional` those that help only with a cause; `mends` says which help with what.
     `secret_name` is what the person types; `code_name` what replaces the web password (mostly the same)."""
 
@@ -126,7 +125,7 @@ class Provider:
     overseas_host: Host | None = None
     pop_hosts: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
-    hosts_by_domain: Mapping[str, str] = field(default_factory=dict)
+    hosts_by_domain: Mapping[str, str] = MappingProxyType({})
     mx: tuple[MxPattern, ...] = ()
     greetings: tuple[re.Pattern[str], ...] = ()
     family: str | None = None
@@ -137,10 +136,10 @@ class Provider:
     destination: bool = False                    # also a usual destination: its MX may mean that the company has switched already
     steps: tuple[Step, ...] = ()
     occasional: tuple[Step, ...] = ()
-    mends: Mapping[Cause, Mend] = field(default_factory=dict)
+    mends: Mapping[Cause, Mend] = MappingProxyType({})
     id_before_select: bool = False
-    limits: Limits = field(default_factory=Limits)
-    folder_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: Limits = Limits()
+    folder_names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     exclude: tuple[str, ...] = ()
     quirks: frozenset[str] = frozenset()
     warnings: tuple[Words, ...] = ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from engine.causes import Cause
 from engine.imap.fetch import Metadata, fetch_digests, fetch_headers, fetch_metadata
@@ -103,7 +102,7 @@ class Adoption:
             self._records.write(arrived=[Arrived(_as_listed(f), f.target_uid) for f in some], outcome=Outcome.ALREADY_THERE)
             if aside:
                 row = self._records.row
-                self._records.write(row=replace(row, already_there=row.already_there - len(aside)), set_aside=aside)
+                self._records.write(row=row._replace(already_there=row.already_there - len(aside)), set_aside=aside)
             self._claims.add(f.target_uid for f in some)
 
     def _add_flags(self, some: list[Found]) -> None:

@@ -10,8 +10,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
@@ -59,8 +59,7 @@ class _End:
     stopped: bool = False
 
 
-@dataclass(frozen=True)
-class CopyOptions:
+class CopyOptions(NamedTuple):
     """How a mailbox is moved. `connections`: pairs at most; None: as many as both providers' data allow. `recent_days`: of each folder,
     what is younger goes first."""
 
@@ -205,7 +204,7 @@ class _MailboxMove:
         if make_folders:
             self._make_folders(target, [plan for job in by_target.values() for plan in job.plans])
         for job in by_target.values():
-            job.plans = [replace(plan, exists=plan.exists or plan.target in self.existing) for plan in job.plans]
+            job.plans = [plan._replace(exists=plan.exists or plan.target in self.existing) for plan in job.plans]
         self.jobs = deque(sorted(by_target.values(), key=self._turn))
 
     def _look_for_changes(self, source: Session, rows: list[FolderRow]) -> dict[str, FolderDelta]:
@@ -282,7 +281,7 @@ class _MailboxMove:
         self.done_with.add(name)
         row, gone = self.rows[name], self.deltas[name].gone
         if gone:
-            row = self.store.put_folder(replace(row, gone=row.gone + gone, source_messages=row.source_messages - gone))
+            row = self.store.put_folder(row._replace(gone=row.gone + gone, source_messages=row.source_messages - gone))
             self.rows[name] = row
         assert self.tally is not None
         self.tally.put(row)
@@ -378,7 +377,7 @@ class _MailboxMove:
                 continue
             except FolderLost as error:
                 lost += 1
-                row, plan, status = move.row, replace(move.plan, exists=False), None
+                row, plan, status = move.row, move.plan._replace(exists=False), None
                 self.pairs.tell(error)
                 if lost > FOLDER_LOST_TRIES:
                     self._folder_refused(plan, error)
@@ -425,7 +424,7 @@ class _MailboxMove:
         row = self._row(plan)
         if not row.id:
             counted = self.counted.get(plan.source.name)
-            self.rows[plan.source.name] = self.store.put_folder(replace(row, total=counted.messages if counted else 0))
+            self.rows[plan.source.name] = self.store.put_folder(row._replace(total=counted.messages if counted else 0))
         with self.lock:
             words = redact(error.server_text or error.detail)
             self.refused.append(SetAsideReport(plan.source.display, 0, error.cause.value, words))

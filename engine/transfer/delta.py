@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from engine.errors import EngineError, Throttled
 from engine.imap.flags import FlagChange, store_flags
@@ -116,10 +116,10 @@ def carry_over(delta: FolderDelta, target: Session, store: LedgerStore, row: Fol
              for uid, error in refused if uid in source_uid]
     assert delta.selected is not None
     now = {uid: kind[2] for kind, uids in delta.changed.items() for uid in uids}
-    row = replace(row, flags_updated=row.flags_updated + len(source_uid) - len(named), source_modseq=delta.selected.highestmodseq)
+    row = row._replace(flags_updated=row.flags_updated + len(source_uid) - len(named), source_modseq=delta.selected.highestmodseq)
     if named:
         records.write(repairs=named)
-        row = replace(row, repaired=records.row.repaired)
+        row = row._replace(repaired=records.row.repaired)
     anew = stored.overlaps >= OVERLAPS_BEFORE_REWRITE
     records.write_flags(row, _with(stored, now) if anew else sorted(now.items()), all_of_them=anew)
     return row

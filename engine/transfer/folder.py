@@ -6,8 +6,8 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
@@ -83,24 +83,53 @@ class FolderMove:
     recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
+    made: Callable[[], Mapping[str, FolderStatus]] | None = None  # waits until the destination's new folders are made; which ones were
+    _ahead: Reader | None = None    # began before the destination's folder was there
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
-        asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
-        selected = self.sessions.source.examine(self.plan.source.name)
-        self.plan, status = asked.ready()
-        records = self._open(selected, status)
-        if records is None:
-            return False
         try:
-            return self._run(records, selected, status)
-        except FolderLost:
-            self.plan = replace(self.plan, exists=False)
-            raise
+            selected, status = self._opened()
+            records = self._open(selected, status)
+            if records is None:
+                return False
+            try:
+                return self._run(records, selected, status)
+            except FolderLost:
+                self.plan = self.plan._replace(exists=False)
+                raise
+            finally:
+                self.row = records.row
+                # By the last days first it is another order on purpose.
+                self.out_of_order = records.out_of_order() if self.recent_since is None else 0
         finally:
-            self.row = records.row
-            # By the last days first it is another order on purpose.
-            self.out_of_order = records.out_of_order() if self.recent_since is None else 0
+            if self._ahead is not None:  # what it read is not wanted after all
+                self._ahead.abandon()
+
+    def _opened(self) -> tuple[Selected, FolderStatus]:
+        """The source's folder, and the destination's counts: both open at once. While the destination is busy making folders, a folder that
+        nothing can be known of is read already."""
+        name = self.plan.source.name
+        if self.made is None:
+            asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
+            selected = self.sessions.source.examine(name)
+        else:
+            selected = self.sessions.source.examine(name)
+            if self._nothing_is_known():
+                self._ahead = self._reader(selected, Accounted((), ()), 1)
+                self._ahead.start()
+            made = self.made()
+            self.plan = self.plan._replace(exists=self.plan.exists or self.plan.target in made)
+            asked = TargetFolder(self.sessions.target, self.plan, made.get(self.plan.target, self.target_status))
+        self.plan, status = asked.ready()
+        if self._ahead is not None and status.messages:
+            raise ConnectionBroken(Cause.X_STATE, side=Side.SOURCE, detail="mail came into the new folder before it was filled")
+        return selected, status
+
+    def _nothing_is_known(self) -> bool:
+        """Neither of the folder, by the ledger, nor of mail at its destination: so all of it will be read."""
+        there = self.target_status
+        return not self.row.id and (not self.plan.exists or (there is not None and not there.messages))
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
         again = self.retry_set_aside and self._try_set_aside_again(records)
@@ -125,7 +154,7 @@ class FolderMove:
         """The folder's records; started anew where the ledger speaks of another UIDVALIDITY, on either side, or of fewer messages
         than the source now shows below its old end. None: stopped before the destination had settled for that."""
         plan = self.plan
-        row = replace(self.row, target=plan.target, target_display=plan.target_display, note=plan.note)
+        row = self.row._replace(target=plan.target, target_display=plan.target_display, note=plan.note)
         row = row if row.id and row == self.row else self.store.put_folder(row)
         records = FolderRecords(self.store, row, self.pass_id)
         known = records.row
@@ -136,7 +165,7 @@ class FolderMove:
                 return None
             self._start_anew(records, status)
         # Stored with the first intent, or at the end: what nothing was done for yet needs no durable word.
-        records.row = replace(records.row, source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
+        records.row = records.row._replace(source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
                               total=max(records.row.total, selected.messages))
         return records
 
@@ -191,7 +220,7 @@ class FolderMove:
         in_runs = Accounted(records.runs, ())
         again = [uid for uid in records.set_aside if uid not in in_runs]
         if again:
-            records.write(clear_set_aside=again, row=replace(records.row, source_uidnext=0, complete=False))
+            records.write(clear_set_aside=again, row=records.row._replace(source_uidnext=0, complete=False))
         return bool(again)
 
     def _look_up_intents(self, records: FolderRecords) -> bool:
@@ -225,9 +254,9 @@ class FolderMove:
         """Runs for what is at the destination already. `target_uidvalidity` is stored last: then adoption is done."""
         if selected.messages and (status.messages or self.anew):
             Adoption(self._careful(), self.sessions.target, self.plan.target, records, self.claims).run()
-            records.write(row=replace(records.row, target_uidvalidity=status.uidvalidity))
+            records.write(row=records.row._replace(target_uidvalidity=status.uidvalidity))
         else:
-            records.row = replace(records.row, target_uidvalidity=status.uidvalidity)
+            records.row = records.row._replace(target_uidvalidity=status.uidvalidity)
 
     def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome) -> None:
         by_uid = {item.meta.uid: item for item in found}
@@ -237,17 +266,15 @@ class FolderMove:
 
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
         """Whether it came to its end, and who knows how many messages the source listed."""
-        name, accounted = self.plan.source.name, records.accounted()
-        first = records.row.source_uidnext or 1
-        wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-                        lambda uid: self.breaks.hopeless(name, uid), folder=name,
-                        breaks=lambda uid: self.breaks.counts[name, uid], recent_since=self.recent_since)
-        reader = Reader(self.sessions.source, wanted)
+        name = self.plan.source.name
+        reader, self._ahead = self._ahead, None
+        if reader is None:
+            reader = self._reader(selected, records.accounted(), records.row.source_uidnext or 1)
+            reader.start()
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: self._prove(records, proof),
                         lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
-        reader.start()
         try:
             finished = writer.take(reader.queue)
             if finished:
@@ -262,6 +289,12 @@ class FolderMove:
         if not finished:
             reader.abandon()
         return finished, reader
+
+    def _reader(self, selected: Selected, accounted: Accounted, first: int) -> Reader:
+        name, counts = self.plan.source.name, self.breaks.counts
+        return Reader(self.sessions.source, Wanted(
+            first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
+            lambda uid: self.breaks.hopeless(name, uid), folder=name, breaks=lambda uid: counts[name, uid], recent_since=self.recent_since))
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
@@ -310,7 +343,7 @@ class FolderMove:
         changed = [RepairRow(u.source_uid, Repair.DATE if u.date else Repair.KEYWORDS, _changed_words(u)) for u in unlike
                    if u.there is not None and u.source_uid not in aside and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
         if aside or changed:
-            records.write(row=replace(records.row, moved=records.row.moved - len(aside)),
+            records.write(row=records.row._replace(moved=records.row.moved - len(aside)),
                           set_aside=list(aside.values()), repairs=changed)
 
     def _read_back(self, proof: Proof) -> list[Difference]:
@@ -352,7 +385,7 @@ class FolderMove:
         uidnext = selected.uidnext or records.accounted().last_below(1 << 33) + 1
         total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
         gone = 0 if whole else max(0, row.source_messages + seen - selected.messages)
-        records.write(row=replace(row, complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total,
+        records.write(row=row._replace(complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total,
                                   gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq))
         points.reached("after a folder was completed")
 

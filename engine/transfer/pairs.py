@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
@@ -39,8 +40,7 @@ class Stopped(Exception):
     """Stop was asked; everything sent is answered and stored."""
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """What one connection had done at a moment: octets both ways, and seconds in which it waited for its peer."""
 
     at: float

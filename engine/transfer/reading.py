@@ -14,7 +14,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.causes import Cause
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Throttled
@@ -47,8 +47,7 @@ def _unbroken(_: int) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What to read of the EXAMINEd folder. `first`: the lowest UID that may be unaccounted; `previous`: the one before it.
 
     `breaks` says how often a message broke the connection: such a message is asked for by itself, then in parts. `recent_since` (Unix

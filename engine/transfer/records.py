@@ -98,7 +98,7 @@ class FolderRecords:
         row = row or self.row
         cleared = {uid for uid in clear_set_aside if uid in self.set_aside}
         added = {s.uid for s in set_aside if s.uid not in self.set_aside or s.uid in cleared}
-        row = replace(row, set_aside=len(self.set_aside) - len(cleared) + len(added), bytes_moved=row.bytes_moved + octets,
+        row = row._replace(set_aside=len(self.set_aside) - len(cleared) + len(added), bytes_moved=row.bytes_moved + octets,
                       vanished=row.vanished + vanished, repaired=row.repaired + len(repairs),
                       moved=row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
                       already_there=row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0))

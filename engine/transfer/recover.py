@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
@@ -31,8 +30,7 @@ WATCH_SECONDS = 120.0        # a looked-up intent is watched for this long after
 POLL_SECONDS = 0.25
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """Time as the recovery sees it; tests give another."""
 
     wall: Callable[[], float] = time.time

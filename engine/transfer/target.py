@@ -5,8 +5,6 @@ is being opened.
 """
 from __future__ import annotations
 
-from dataclasses import replace
-
 from engine.causes import Cause, Side
 from engine.errors import EngineError, Refused
 from engine.folders.mapping import FolderPlan, next_name_after_refusal
@@ -42,7 +40,7 @@ class TargetFolder:
             created = target.channel.finish(self._create)
             target.channel.finish(self._subscribe)  # a convenience for mail programs; a server without them may refuse
             if created.tagged.status == b"OK":
-                plan = replace(plan, exists=True)
+                plan = plan._replace(exists=True)
         if not plan.exists:
             plan = _with_a_name_that_is_taken(target, plan)
         return plan, self._known or target.status(plan.target)
@@ -62,7 +60,7 @@ def _with_a_name_that_is_taken(target: Session, plan: FolderPlan) -> FolderPlan:
             plan = other
             continue
         subscribe(target, plan.target)
-        return replace(plan, exists=True)
+        return plan._replace(exists=True)
 
 
 def subscribe(target: Session, name: str) -> None:

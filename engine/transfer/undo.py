@@ -203,8 +203,8 @@ class _Folder:
         batch.aside = [s for s in self.ledger.set_aside(self.row.id) if s.uid in theirs]
         batch.repairs = [r for r in self.ledger.repairs(self.row.id) if r.uid in theirs]
         row = self.row
-        row = replace(
-            row, complete=False, source_uidnext=0, moved=max(0, row.moved - sum(run.count for run in fresh) + len(batch.aside)),
+        row = row._replace(
+            complete=False, source_uidnext=0, moved=max(0, row.moved - sum(run.count for run in fresh) + len(batch.aside)),
             set_aside=max(0, row.set_aside - len(batch.aside)), repaired=max(0, row.repaired - len(batch.repairs)),
             bytes_moved=max(0, row.bytes_moved - batch.octets))
         self.ledger.write(Entry(
@@ -225,7 +225,7 @@ class _Folder:
         if self.target.channel.stream.closed or any(run.outcome is Outcome.UNDOING for run in batch.runs):
             return
         if sum(1 for _ in self._still_there(batch)) == batch.there:
-            row = replace(before, complete=False, source_uidnext=0)
+            row = before._replace(complete=False, source_uidnext=0)
             self.ledger.write(Entry(row, runs=batch.runs, set_aside=batch.aside, repairs=batch.repairs))
             self.row = row
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from engine.causes import Side
 from engine.endpoint import Account, Route
@@ -247,7 +247,7 @@ def _as_taken(plan: FolderPlan, names: set[str]) -> FolderPlan:
     other: FolderPlan | None = plan
     while other is not None and not plan.exists and other.target not in names:
         other = next_name_after_refusal(other, "")
-    return plan if other is None or plan.exists else replace(other, exists=True)
+    return plan if other is None or plan.exists else other._replace(exists=True)
 
 
 def _teller(progress: ProgressSink | None, folders: int, counted: int) -> Callable[[FolderVerdict], None]:

@@ -14,7 +14,7 @@ from functools import cache
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
 # RFC 3501 §9: flag-keyword is an atom, a system flag "\" and an atom. "]" is not allowed in an atom by the letter, but servers
 # store keywords that hold it ("[Gmail]"), so it is sent and left to the server to refuse.
-_FLAG = re.compile(r'\A\\?[^\x00-\x20\x7f-\U0010ffff(){%*"\\]+\Z')
+_FLAG = re.compile(r"\A\\?[!#$&'+-\[\]-z|}~]+\Z")
 MAX_UID = 0xFFFFFFFF
 _ID_FIELDS, _ID_NAME, _ID_VALUE = 30, 30, 1024  # RFC 2971 §3.3
 

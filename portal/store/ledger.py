@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -136,7 +135,7 @@ class SqlLedger:
         """Nothing is kept open between calls."""
 
     def _put_folder(self, session: Session, row: FolderRow) -> FolderRow:
-        values: dict[str, Any] = {**asdict(row), "move_id": self._move_id}
+        values: dict[str, Any] = {**row._asdict(), "move_id": self._move_id}
         row_id = values.pop("id")
         if row_id:
             session.execute(update(LedgerFolder).values(values).where(
@@ -145,7 +144,7 @@ class SqlLedger:
         added = LedgerFolder(**values)
         session.add(added)
         session.flush()
-        return replace(row, id=added.id)
+        return row._replace(id=added.id)
 
     def _put_run(self, session: Session, folder: int, run: Run) -> LedgerRun:
         row = session.get(LedgerRun, run.id) if run.id else None
@@ -191,5 +190,5 @@ def _is_sqlite(session: Session) -> bool:
 
 
 def _folder_row(row: LedgerFolder) -> FolderRow:
-    names = FolderRow.__dataclass_fields__
+    names = FolderRow._fields
     return FolderRow(**{name: getattr(row, name) for name in names})

@@ -84,7 +84,7 @@ def test_hanging_up_before_the_greeting_names_what_that_may_mean() -> None:
 
 def test_silence_instead_of_a_greeting_ends() -> None:
     with Scripted(lambda peer: peer.line()) as server, pytest.raises(ConnectionBroken) as caught:  # type: ignore[arg-type,return-value]
-        server.open(timeouts=replace(QUICK, greeting=0.1))
+        server.open(timeouts=QUICK._replace(greeting=0.1))
     assert Cause.SERVER_BUSY in caught.value.causes
 
 
@@ -259,7 +259,7 @@ def test_a_login_that_is_never_answered_ends_and_is_not_repeated() -> None:
     with ProviderSimulator("qq") as server:
         server.faults.append(Fault("LOGIN", Action.HANG))
         with pytest.raises(ConnectionBroken):
-            Session.open(server.login_for(), LOOPBACK, side=Side.SOURCE, timeouts=replace(QUICK, login=0.2))
+            Session.open(server.login_for(), LOOPBACK, side=Side.SOURCE, timeouts=QUICK._replace(login=0.2))
         assert server.count("LOGIN") == 1
 
 

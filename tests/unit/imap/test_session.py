@@ -2,8 +2,6 @@
 and what refusals, throttles and goodbyes become."""
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from engine.causes import Cause, Side
@@ -160,7 +158,7 @@ def test_bye_in_the_middle_of_a_command(text: bytes, cause: Cause | None) -> Non
 
 def test_a_server_that_stops_answering() -> None:
     with Scripted(after_login(lambda peer: peer.expect(b"NOOP") and None)) as server, \
-         server.session(timeouts=replace(QUICK, idle=0.1)) as session, pytest.raises(ConnectionBroken):
+         server.session(timeouts=QUICK._replace(idle=0.1)) as session, pytest.raises(ConnectionBroken):
         session.noop()
 
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_flags_come_in_the_order_of_writing_however_many(store: LedgerStore) -> 
 
 
 def test_what_is_dropped_of_one_folder_stays_in_another(store: LedgerStore) -> None:
-    row, other = store.put_folder(INBOX), store.put_folder(replace(INBOX, source="Sent"))
+    row, other = store.put_folder(INBOX), store.put_folder(INBOX._replace(source="Sent"))
     for one in (row, other):
         store.write(Entry(one, runs=[Run(1, 1, 1, 1, Outcome.MOVED)], repairs=[RepairRow(1, Repair.DATE, "x")],
                           flags=[FlagChunk(1, 1, b"f")], set_aside=[SetAsideRow(2, Cause.X_ITEM, "y")]))

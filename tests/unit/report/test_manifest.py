@@ -35,20 +35,20 @@ def test_a_sum_that_holds() -> None:
     ({"complete": False, "total": 11}, Proof.BROKEN),
 ])
 def test_every_wrong_count_breaks_it(changed: dict[str, Any], proof: Proof) -> None:
-    assert folder_manifest(replace(ROW, **changed), FACTS).proof is proof
+    assert folder_manifest(ROW._replace(**changed), FACTS).proof is proof
 
 
 def test_a_copy_that_the_destination_altered_counts_as_set_aside_though_it_is_in_a_run() -> None:
     facts = Facts([Run(1, 9, 9, 101, Outcome.MOVED)], [SetAsideRow(4, Cause.INCOMPLETE, "altered")], [])
-    row = replace(ROW, total=9, moved=8, already_there=0, vanished=0)
+    row = ROW._replace(total=9, moved=8, already_there=0, vanished=0)
     assert folder_manifest(row, facts).proof is Proof.HOLDS
-    assert folder_manifest(replace(row, moved=9, total=10), facts).proof is Proof.BROKEN
+    assert folder_manifest(row._replace(moved=9, total=10), facts).proof is Proof.BROKEN
 
 
 def test_a_folder_left_out_holds_by_its_rule() -> None:
     row = FolderRow("Ads", "", 2, rule="ads", total=5, excluded=5)
     assert folder_manifest(row, Facts([], [], [])).proof is Proof.HOLDS
-    assert folder_manifest(replace(row, total=6), Facts([], [], [])).proof is Proof.BROKEN
+    assert folder_manifest(row._replace(total=6), Facts([], [], [])).proof is Proof.BROKEN
 
 
 def test_what_is_being_undone_is_not_there() -> None:
@@ -66,13 +66,13 @@ def test_every_field_of_a_run_changes_the_digest(field: str, value: Any) -> None
 
 def test_the_digest_is_of_what_happened_not_of_how_it_is_told() -> None:
     told_otherwise = replace(FACTS, set_aside=[SetAsideRow(11, Cause.X_ITEM, "other words")])
-    row = replace(ROW, source_display="收件箱", bytes_moved=5)
+    row = ROW._replace(source_display="收件箱", bytes_moved=5)
     assert folder_manifest(row, told_otherwise).digest == folder_manifest(ROW, FACTS).digest
 
 
 def test_the_canonical_form_is_what_the_docstring_says() -> None:
     facts = replace(FACTS, repairs=[RepairRow(3, Repair.DATE, "words")])
-    lines = list(canonical_lines(replace(ROW, source="é\t\n"), facts))
+    lines = list(canonical_lines(ROW._replace(source="é\t\n"), facts))
     assert lines == [
         b'["folder","\\u00e9\\t\\n","INBOX",7,9,null]\n', b'["run",1,9,9,101,109,"moved",3]\n', b'["run",10,10,1,5,5,"already_there",0]\n',
         b'["set_aside",11,"x_item"]\n', b'["repair",3,"date"]\n', b'["sum",12,9,1,0,1,1,0,true]\n']
