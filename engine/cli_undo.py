@@ -16,17 +16,17 @@ from engine.cli_files import Usage, named_ledger
 from engine.endpoint import Route, parse_account_url
 from engine.net.addresses import EVERYWHERE
 from engine.report.copy import CopyOutcome
-from engine.report.undo import UndoFolder, UndoLeft, UndoReport
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a run of another command does without
     from engine.manifest import Manifest
+    from engine.report.undo import UndoFolder, UndoReport
 
-_LEFT = {
-    UndoLeft.FOLDER_CHANGED: Words("新邮箱重建过这个文件夹，编号不再是当时的", "the folder was made anew, its UIDs name other messages"),
-    UndoLeft.FOLDER_MISSING: Words("新邮箱里没有这个文件夹了", "the folder is not there any more"),
-    UndoLeft.GONE_AT_SOURCE: Words("有邮件后来从旧邮箱删了，这里可能是最后一份；确定要删就加 --even-if-gone",
-                                   "messages were deleted at the source since, these may be the last copies; say --even-if-gone"),
-    UndoLeft.NOT_REMOVED: Words("服务器说好了，邮件却还在", "the server said OK, and they are still there"),
+_LEFT = {  # by UndoLeft
+    "folder_changed": Words("新邮箱重建过这个文件夹，编号不再是当时的", "the folder was made anew, its UIDs name other messages"),
+    "folder_missing": Words("新邮箱里没有这个文件夹了", "the folder is not there any more"),
+    "gone_at_source": Words("有邮件后来从旧邮箱删了，这里可能是最后一份；确定要删就加 --even-if-gone",
+                            "messages were deleted at the source since, these may be the last copies; say --even-if-gone"),
+    "not_removed": Words("服务器说好了，邮件却还在", "the server said OK, and they are still there"),
 }
 
 
@@ -52,6 +52,7 @@ def add_undo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _undo(args: argparse.Namespace) -> int:
     from engine.manifest import manifest_of
+    from engine.report.undo import UndoReport
     from engine.transfer.undo import undo_pass
 
     ledger = named_ledger(args)
@@ -141,7 +142,7 @@ def print_undo(report: UndoReport, out: TextIO) -> None:
 
 def _remarks(folder: UndoFolder) -> str:
     remarks = [f"{_LEFT[folder.why].zh} / {_LEFT[folder.why].en}"] if folder.why else []
-    if folder.gone and folder.why is not UndoLeft.GONE_AT_SOURCE:
+    if folder.gone and folder.why != "gone_at_source":
         remarks.append(f"! {folder.gone} of this folder were deleted at the source since")
     if folder.unresolved:
         remarks.append(f"! {folder.unresolved} were in flight when a copy was killed: run copy, then undo that pass")
