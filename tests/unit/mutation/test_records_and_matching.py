@@ -163,7 +163,7 @@ def test_a_folder_that_is_begun_anew_keeps_its_names_and_nothing_else(ledger: Sq
 
 def test_flags_that_were_carried_over_follow_or_replace_the_older_ones(ledger: SqliteLedger, records: FolderRecords) -> None:
     records.write(arrived=arrivals(range(1, 3), 50, flags=("\\Seen",)))
-    changed = FolderRow(**{**vars(records.row), "flags_updated": 1})
+    changed = records.row._replace(flags_updated=1)
     records.write_flags(changed, [(2, ("$x",))])
     assert records.row is changed and changed in ledger.folders()
     assert [*records.stored_flags()] == [(1, ("\\Seen",)), (2, ("$x",))]

@@ -219,7 +219,7 @@ def test_a_folder_that_held_something_is_lost_and_not_made_anew(writer_rig: Make
     monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
     rig = writer_rig(refuses=in_turn(gone(), uid=2))
     if before in ("moved", "already_there"):
-        rig.records.write(row=type(rig.records.row)(**{**vars(rig.records.row), before: 1}))
+        rig.records.write(row=rig.records.row._replace(**{before: 1}))
     with pytest.raises(FolderLost) as caught:
         rig.take(*([ready(1)] if before.startswith("answered") else []), ready(2))
     assert (caught.value.cause, caught.value.side) == (Cause.X_FOLDER, Side.DESTINATION)
