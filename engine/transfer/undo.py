@@ -30,7 +30,8 @@ from engine.transfer.recover import WATCH_SECONDS
 MESSAGES_AT_ONCE = 2000  # of one batch, unless one run alone has more
 RUNS_AT_ONCE = 500
 UIDS_AT_ONCE = 1000      # of one STORE and one UID EXPUNGE: their answer has a line for each
-NO_UIDPLUS = "the destination cannot remove single messages (no UIDPLUS, RFC 4315): nothing was touched"
+NO_UIDPLUS = ("the destination cannot remove single messages (no UIDPLUS, RFC 4315): nothing was touched; what is to go can only be "
+              "deleted by hand there")
 
 
 def undo_pass(destination: Account, *, ledger: LedgerStore, pass_id: int, route: Route | None = None, dry_run: bool = False,

@@ -158,7 +158,7 @@ def test_without_uidplus_nothing_is_touched(need_dovecot: None, source_server: D
         mailboxes.copy()
         report = mailboxes.undo(1)
         assert report.outcome is CopyOutcome.FAILED
-        assert "UIDPLUS" in report.detail
+        assert "UIDPLUS" in report.detail and "by hand there" in report.detail
         assert mailboxes.at_destination()["INBOX"] == mails(1, 2, 3)
         assert proof(mailboxes) is Proof.HOLDS
 
