@@ -213,17 +213,15 @@ class Appender:
             if limit is not None and message.size > limit:  # RFC 7889: it would travel whole and then be refused
                 raise encoder.EncodeError(f"a message of {message.size} octets; the server takes {limit} (APPENDLIMIT)")
             flags, ordinary = _flags_on_the_wire(message.flags)
-            words = [b" ", flags, b" "]
-            if message.internal_date:
-                words += [encoder.internal_date(message.internal_date), b" "]
-                ordinary = ordinary and encoder.ordinary((), message.internal_date)
+            if not message.internal_date:
+                return _Head(b" %b {%d" % (flags, message.size), ordinary)
+            date, usual = encoder.internal_date(message.internal_date)
+            return _Head(b" %b %b {%d" % (flags, date, message.size), ordinary and usual)
         except encoder.EncodeError as error:
             refused = MessageRefused(self._cause(Cause.X_ITEM), side=self._session.side, detail=str(error))
             pending.results[place] = Appended(message.uid, None, refused)
             pending.unread = True
             return None
-        words.append(b"{%d" % message.size)
-        return _Head(b"".join(words), ordinary)
 
     def _send_command(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
         tag = self._channel.new_tag()

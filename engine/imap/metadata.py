@@ -17,6 +17,9 @@ ITEMS = b"(UID RFC822.SIZE FLAGS INTERNALDATE)"
 ITEMS_WITHOUT_SIZE = b"(UID FLAGS INTERNALDATE)"
 _LARGEST_SIZE = 1 << 40       # octets: what claims to be larger is no size
 
+# As most servers answer to ITEMS: found in half the time.
+_IN_ORDER = re.compile(
+    rb'\* (\d{1,10}) FETCH \(UID (\d{1,10}) RFC822\.SIZE (\d{1,20}) FLAGS \(([^()"]*)\) INTERNALDATE "([^"\\]*)"\)\Z')
 # The order of items is the server's choice (RFC 3501 §7.4.2), their case too.
 _LINE = re.compile(
     rb'\* (\d{1,10}) FETCH \((?:UID (\d{1,10})|RFC822\.SIZE (\d{1,20})|FLAGS \(([^()"]*)\)|INTERNALDATE "([^"\\]*)"| )+\)\Z', re.IGNORECASE)
@@ -53,7 +56,7 @@ def items_of(parts: Sequence[bytes]) -> dict[bytes, Value]:
 def of_line(line: bytes) -> tuple[int, Metadata] | None:
     """(sequence number, metadata) of a response in the usual form; None when it has another one, or tells neither size nor date: that is
     a flag update that nobody asked for."""
-    match = _LINE.match(line)
+    match = _IN_ORDER.match(line) or _LINE.match(line)
     if match is None:
         return None
     sequence, uid, size, flags, date = match.groups()

@@ -25,6 +25,7 @@ FOLDERS_SHOWN = 1000
 MESSAGES_SHOWN = 200  # set aside, and again repaired
 PASSES_SHOWN = 50
 NAMES_SHOWN = 20      # folders in one sentence
+NAME_SHOWN = 60       # characters of a folder's name beside each of its messages
 
 _MARKS = {Proof.HOLDS: "M4 12.5l5.5 5.5L20 6.5", Proof.OPEN: "M12 6v6.5l4 2.5M12 3a9 9 0 1 0 .01 0", Proof.BROKEN: "M12 4v10M12 19v.5"}
 _HEAD = """<!doctype html>
@@ -96,7 +97,7 @@ class _Page:
 
     def say(self, zh: str, en: str, **values: object) -> str:
         text = en if self.heading.language == "en" else zh
-        return text.format(**{key: words.number(v) if isinstance(v, int) else v for key, v in values.items()}) if values else text
+        return text.format(**{key: words.Counted(v) if isinstance(v, int) else v for key, v in values.items()}) if values else text
 
     def of(self, pair: Words) -> str:
         return pair.in_(self.heading.language)
@@ -127,11 +128,13 @@ class _Page:
         if not self.manifest.folders:
             return self.say("还没有开始搬。", "Nothing has been moved yet.")
         if proof is Proof.HOLDS:
-            return self.say("旧邮箱里的 {n} 封邮件，每一封都有着落。", "All {n} messages of the old mailbox are accounted for.",
+            return self.say("旧邮箱里的 {n} 封邮件，每一封都有着落。",
+                            "{n:The one message|All {n} messages} of the old mailbox {n:is|are} accounted for.",
                             n=counts.total)
         if proof is Proof.OPEN:
             if counts.remaining > 0:
-                return self.say("还没搬完：{n} 封还没有结果。", "Not finished: {n} messages are not settled yet.", n=counts.remaining)
+                return self.say("还没搬完：{n} 封还没有结果。", "Not finished: {n} {n:message is|messages are} not settled yet.",
+                                n=counts.remaining)
             return self.say("还没搬完：还有文件夹没有走完。", "Not finished: not every folder has been gone through yet.")
         return self.say("数目对不上！先不要停用旧邮箱，请把这份报告交给管理员。",
                         "The sum does not hold! Keep the old mailbox, and give this report to your administrator.")
@@ -166,7 +169,7 @@ class _Page:
         rows = [self._folder(folder, [key for key, _ in fields]) for folder in self.manifest.folders[:FOLDERS_SHOWN]]
         foot: list[Cell] = [self.say("合计", "Sum"), "", *(getattr(self.manifest.counts, key) for key, _ in fields), ""]
         return self._section(self.say("各个文件夹", "By folder"), table(columns, rows, foot),
-                             more=(len(self.manifest.folders) - len(rows), self.say("个文件夹", "folders")))
+                             more=self._more(len(self.manifest.folders) - len(rows), "个文件夹", "folder|folders"))
 
     def _folder(self, folder: FolderManifest, fields: list[str]) -> list[Cell]:
         row, note = folder.row, words.note_words(folder.row.note)
@@ -192,39 +195,49 @@ class _Page:
         reasons = self.picked.reasons
         if not reasons:
             return EMPTY
-        columns = [self._column("旧文件夹", "Old folder"), Column("UID", "number"), self._column("日期", "Date"),
-                   self._column("大小", "Size", "number"), self._column("原因", "Reason"),
+        columns = [self._column("旧文件夹", "Old folder"), Column("UID", "number"), self._column("日期", "Date", "nowrap"),
+                   self._column("大小", "Size", "number"), self._column("原因", "Reason", "reason"),
                    self._column("服务器的原话或细节", "Server’s words or detail", "words")]
         rows: list[list[Cell]] = [
-            [self._old(row), str(aside.uid or "–"), aside.internal_date or "–", words.size(aside.size) if aside.size else "–",
-             self._reason(aside.reason), name(redact(aside.server_text) or "–")] for row, aside in self.picked.set_aside]
+            [self._where(row), str(aside.uid or "–"), words.internal_date_words(aside.internal_date) or "–",
+             words.size(aside.size) if aside.size else "–", self._reason(aside.reason), name(redact(aside.server_text) or "–")]
+            for row, aside in self.picked.set_aside]
         return self._section(
             self.say("没搬成的邮件", "Messages set aside"),
             joined([counted((n, self._reason(reason)) for reason, n in reasons.most_common()), table(columns, rows)]),
             total=reasons.total(),
-            lead=self.say("它们还在旧邮箱里，没有改动。", "They are still in the old mailbox, unchanged."),
-            more=(reasons.total() - len(rows), self.say("封", "messages")))
+            lead=self._what_to_do(reasons), more=self._more(reasons.total() - len(rows), "封", "message|messages"))
+
+    def _what_to_do(self, reasons: Counter[Cause]) -> str:
+        parts = [self.say("它们还在旧邮箱里，没有改动。", "They are still in the old mailbox, unchanged.")]
+        if reasons[Cause.X_ITEM]:
+            parts.append(self.say("旧邮箱没给全的，请旧邮箱的客服恢复。", "What it did not give in full, its support can restore."))
+        if reasons[Cause.DESTINATION_REFUSED] or reasons[Cause.DESTINATION_QUOTA]:
+            parts.append(self.say("新邮箱没收下的，请新邮箱的管理员看看原话。",
+                                  "What the new mailbox did not take is for its administrator to see."))
+        parts.append(self.say("处理好再搬一次，已经搬到的不会重复。", "Then move once more; nothing is copied twice."))
+        return self.say("", " ").join(parts)
 
     def repaired(self) -> Markup:
         kinds = self.picked.kinds
         if not kinds:
             return EMPTY
-        columns = [self._column("旧文件夹", "Old folder"), Column("UID", "number"), self._column("怎么改的", "How"),
+        columns = [self._column("旧文件夹", "Old folder"), Column("UID", "number"), self._column("怎么改的", "How", "reason"),
                    self._column("新邮箱原来的话", "What the new mailbox had said", "words")]
-        rows: list[list[Cell]] = [[self._old(row), str(repair.uid), self.of(words.repair_words(repair.repair)),
+        rows: list[list[Cell]] = [[self._where(row), str(repair.uid), self.of(words.repair_words(repair.repair)),
                                    name(redact(repair.words) or "–")] for row, repair in self.picked.repairs]
         lead = self.say("新邮箱不肯原样收下，只改了下面说的这一处。它们算在“搬到了新邮箱”里。",
                         "The new mailbox did not take them as they were; only what is named here was changed. They count as moved.")
         kinds_shown = counted((n, self.of(words.repair_words(kind))) for kind, n in kinds.most_common())
         return self._section(self.say("改动后才收下的邮件", "Messages that were repaired"), joined([kinds_shown, table(columns, rows)]),
-                             total=kinds.total(), lead=lead, more=(kinds.total() - len(rows), self.say("封", "messages")))
+                             total=kinds.total(), lead=lead, more=self._more(kinds.total() - len(rows), "封", "message|messages"))
 
     def since(self) -> Markup:
         counts = self.manifest.counts
         told = [(counts.gone, self.say("封搬好以后从旧邮箱里删掉了，新邮箱里的保留",
-                                       "were deleted in the old mailbox after they had been moved; the new one keeps them")),
+                                       "deleted in the old mailbox after the move; the new one keeps them")),
                 (counts.flags_updated, self.say("次补上了搬好以后的新标记（已读、星标等）",
-                                                "had their flags (read, starred …) changed later; the new mailbox has the new ones"))]
+                                                "flags (read, starred …) changed later; the new mailbox has the new ones"))]
         told = [(n, text) for n, text in told if n]
         return self._section(self.say("搬好以后的变化", "Changes since"), counted(told)) if told else EMPTY
 
@@ -237,7 +250,7 @@ class _Page:
                    self._column("结果", "Outcome"), self._column("搬到、现在还在的封数", "Moved and still there", "number")]
         return self._section(self.say("每次搬的经过", "Passes"), 
                              table(columns, [self._pass(number, one) for number, one in enumerate(shown, len(every) - len(shown) + 1)]),
-                             more=(len(every) - len(shown), self.say("次更早的", "earlier ones")))
+                             more=self._more(len(every) - len(shown), "次更早的", "earlier one|earlier ones"))
 
     def _pass(self, number: int, one: PassRow) -> list[Cell]:
         return [str(number), self.heading.moment(one.begun_at) if one.begun_at else "–",
@@ -263,6 +276,15 @@ class _Page:
         return html(_SECTION, title=title, body=body, lead=html('<p class="lead">{text}</p>', text=lead) if lead else EMPTY,
                     small=html(" <small>{n}</small>", n=self.say("{n} 封", "{n}", n=total)) if total is not None else EMPTY,
                     more=html('<p class="more">{text}</p>', text=rest) if more[0] > 0 else EMPTY)
+
+    def _more(self, n: int, zh: str, en: str) -> tuple[int, str]:
+        """How many of what are not shown; `en`: "one|many"."""
+        return n, self.say(zh, format(words.Counted(n), en))
+
+    def _where(self, row: FolderRow) -> str:
+        """The old folder beside one of its messages; the table of folders has the whole name."""
+        name = self._old(row)
+        return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN * 2 // 3]}…{name[-NAME_SHOWN // 3:]}"
 
     def _old(self, row: FolderRow) -> str:
         return self.of(words.folder_words(row.source, row.source_display))

@@ -4,6 +4,8 @@ Must not: know a format. Always: a stored value that this version does not know 
 """
 from __future__ import annotations
 
+import datetime as dt
+
 from engine.causes import Cause, Words, explain
 from engine.folders.mapping import explain_note
 from engine.folders.roles import names
@@ -65,6 +67,16 @@ def pass_words(outcome: str) -> Words:
     return PASS_OUTCOMES.get(outcome) or Words(outcome, outcome)
 
 
+def internal_date_words(text: str) -> str:
+    """An IMAP internal date ("01-Mar-2019 10:22:33 +0800", RFC 3501 section 9) as reports write times: 2019-03-01 10:22 +08:00. What is
+    no such date is given back as it is."""
+    try:
+        at = dt.datetime.strptime(text.strip(), "%d-%b-%Y %H:%M:%S %z")
+    except ValueError:
+        return text
+    return f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]}"
+
+
 def folder_words(wire: str, display: str) -> Words:
     """As people call it: only INBOX is the same word at every server."""
     return Words("收件箱", "Inbox") if wire.upper() == "INBOX" else Words(display or wire, display or wire)
@@ -72,6 +84,21 @@ def folder_words(wire: str, display: str) -> Words:
 
 def number(value: int) -> str:
     return f"{value:,}"
+
+
+class Counted(str):
+    """A whole number as it is written; formatted with "one|many" it is the word of the two that fits: "{n} {n:message|messages}"."""
+
+    value: int
+
+    def __new__(cls, value: int) -> Counted:
+        made = super().__new__(cls, number(value))
+        made.value = value
+        return made
+
+    def __format__(self, spec: str) -> str:
+        one, between, many = spec.partition("|")
+        return (one if self.value == 1 else many) if between else super().__format__(spec)
 
 
 def size(octets: int) -> str:

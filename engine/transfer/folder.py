@@ -292,9 +292,11 @@ class FolderMove:
 
     def _reader(self, selected: Selected, accounted: Accounted, first: int) -> Reader:
         name, counts = self.plan.source.name, self.breaks.counts
-        return Reader(self.sessions.source, Wanted(
-            first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-            lambda uid: self.breaks.hopeless(name, uid), folder=name, breaks=lambda uid: counts[name, uid], recent_since=self.recent_since))
+        wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
+                        lambda uid: self.breaks.hopeless(name, uid), folder=name, recent_since=self.recent_since)
+        if counts:
+            wanted = wanted._replace(breaks=lambda uid: counts[name, uid])
+        return Reader(self.sessions.source, wanted)
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""

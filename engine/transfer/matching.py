@@ -60,6 +60,14 @@ class Claims:
         for uid in uids:
             self._add(uid, uid)
 
+    def add_span(self, first: int, last: int) -> bool:
+        """All from `first` to `last`. False, and nothing done, where one of them was given away already."""
+        at = bisect_left(self._last, first)
+        if at < len(self._first) and self._first[at] <= last:
+            return False
+        self._add(first, last)
+        return True
+
     def _add(self, first: int, last: int) -> None:
         """Kept as spans: what is appended one after the other takes no room."""
         if self._last and first == self._last[-1] + 1:

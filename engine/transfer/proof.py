@@ -1,6 +1,7 @@
 """What was appended, kept until the destination was read back: that each message is there, with its octets, date and flags.
 
-Pure: no network, no ledger. About 35 octets a message, and the writer proves and forgets every PROVE_MESSAGES of them.
+Pure: no network, no ledger. Holds what was listed of each message, some 250 octets; the writer proves and forgets every PROVE_MESSAGES of
+them.
 """
 from __future__ import annotations
 
@@ -32,9 +33,8 @@ class Difference(NamedTuple):
 
 class Proof:
     def __init__(self) -> None:
-        self._source_uids, self._target_uids, self._sizes = array("Q"), array("Q"), array("Q")
-        self._dates: list[str] = []
-        self._flags: list[Flags] = []
+        self._target_uids = array("Q")
+        self._sent: list[Metadata] = []
         self.raw_headers: dict[int, tuple[int, bytes]] = {}  # destination UID -> source UID, digest of a header with octets over 127
 
     def __len__(self) -> int:
@@ -45,13 +45,10 @@ class Proof:
         """The lowest and the highest destination UID."""
         return min(self._target_uids), max(self._target_uids)
 
-    def add(self, source_uid: int, target_uid: int, octets: int, internal_date: str, flags: Flags) -> None:
-        """`internal_date` and `flags` as they were sent; "" where the destination sets the date."""
-        self._source_uids.append(source_uid)
+    def add(self, sent: Metadata, target_uid: int) -> None:
+        """`sent`: with the source's UID; the rest as it was sent, its date "" where the destination sets it."""
+        self._sent.append(sent)
         self._target_uids.append(target_uid)
-        self._sizes.append(octets)
-        self._dates.append(internal_date)
-        self._flags.append(flags)
 
     def note_header(self, source_uid: int, target_uid: int, content: bytes) -> None:
         """Cyrus's default (munge8bit) replaces each 8-bit octet of a header, and says OK; neither size nor flags nor date tell."""
@@ -68,26 +65,25 @@ class Proof:
     def unlike(self, there: Iterable[Metadata]) -> Iterator[Difference]:
         """What differs from the destination's answers; each message at most once, absent ones last."""
         order = sorted(range(len(self._target_uids)), key=self._target_uids.__getitem__)
-        ordered = array("Q", (self._target_uids[i] for i in order))
-        seen = bytearray(len(order))
+        ordered = array("Q", map(self._target_uids.__getitem__, order))
+        end, seen, following = len(order), bytearray(len(order)), 0
         for one in there:
-            at = bisect_left(ordered, one.uid)
-            if at == len(ordered) or ordered[at] != one.uid or seen[at]:
+            # They come in order, mostly, and as they were sent.
+            at = following if following < end and ordered[following] == one.uid else bisect_left(ordered, one.uid)
+            if at == end or ordered[at] != one.uid or seen[at]:
                 continue
-            seen[at] = 1
-            place = order[at]
-            octets = one.size != self._sizes[place]
-            sent_date, sent_flags = self._dates[place], self._flags[place]
-            date = bool(sent_date) and one.internal_date != sent_date and instant(one.internal_date) != instant(sent_date)
-            flags = one.flags != sent_flags and folded(one.flags) != folded(sent_flags)
+            seen[at], following = 1, at + 1
+            sent = self._sent[order[at]]
+            if one[1:] == sent[1:]:
+                continue
+            octets = one.size != sent.size
+            date = bool(sent.internal_date) and instant(one.internal_date) != instant(sent.internal_date)
+            flags = folded(one.flags) != folded(sent.flags)
             if octets or date or flags:
-                yield Difference(self._source_uids[place], one.uid, self._sent(place), one, octets, date, flags)
+                yield Difference(sent.uid, one.uid, sent, one, octets, date, flags)
         for at, place in enumerate(order):
             if not seen[at]:
-                yield Difference(self._source_uids[place], ordered[at], self._sent(place), None)
-
-    def _sent(self, place: int) -> Metadata:
-        return Metadata(self._source_uids[place], self._sizes[place], self._flags[place], self._dates[place])
+                yield Difference(self._sent[place].uid, ordered[at], self._sent[place], None)
 
 
 @lru_cache(maxsize=1024)

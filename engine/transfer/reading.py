@@ -210,7 +210,11 @@ class Reader:
         return previous
 
     def _schedule(self, item: Listed) -> None:
+        """To be asked for, unless it broke the connection too often."""
         wanted, uid = self._wanted, item.meta.uid
+        if wanted.breaks is _unbroken:
+            self._pending.append(item)
+            return
         if wanted.hopeless(uid):
             self._handing.put(Unreadable(item, MessageRefused(
                 Cause.X_ITEM, detail="the connection broke each time this message was read or appended")))

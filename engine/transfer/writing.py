@@ -229,6 +229,8 @@ class Writer:
     def _act_on(self, sent: _Sent, results: list[Appended]) -> None:
         """What the first refused message of a batch was refused for is acted upon; the others of the batch are sent by themselves before
         more is done about them, because it may be mended."""
+        if self._settle_together(sent, results):
+            return
         unresolved, acted, several = len(self._unresolved), False, len(sent.batch) > 1
         for ready, result in zip(sent.batch, results, strict=True):
             outgoing = ready.outgoing
@@ -301,6 +303,22 @@ class Writer:
                 return result, outgoing
             error = result.error
 
+    def _settle_together(self, sent: _Sent, results: list[Appended]) -> bool:
+        """The usual answer: all were stored, one behind the other, where nothing of ours was. False: each is to be looked at."""
+        first = results[0].target_uid
+        if first is None or first < self._least:
+            return False
+        for target_uid, result in enumerate(results, first):
+            if result.target_uid != target_uid or result.error is not None:
+                return False
+        if not self._claims.add_span(first, first + len(results) - 1):
+            return False
+        self._floor = max(self._floor, first + len(results))
+        for target_uid, ready in enumerate(sent.batch, first):
+            self._stored(ready.listed, ready.outgoing, target_uid)
+        self._next.closed.append(sent.intent)
+        return True
+
     def _settle(self, ready: Ready, outgoing: Outgoing, result: Appended) -> None:
         if result.error is not None:
             self._next.set_aside.append(set_aside_row(ready.listed, result.error))
@@ -310,14 +328,21 @@ class Writer:
             self._arrived(ready.listed, outgoing, result.target_uid)
 
     def _arrived(self, item: Listed, outgoing: Outgoing, target_uid: int) -> None:
-        self._next.arrived.append(Arrived(item, target_uid))
-        self._next.octets += outgoing.size
         self._claims.add((target_uid,))
         self._floor = max(self._floor, target_uid + 1)
-        self.proof.add(item.meta.uid, target_uid, outgoing.size, outgoing.internal_date, outgoing.flags)
-        content = _unhashed(outgoing).content
+        self._stored(item, outgoing, target_uid)
+
+    def _stored(self, item: Listed, outgoing: Outgoing, target_uid: int) -> None:
+        self._next.arrived.append(Arrived(item, target_uid))
+        self._next.octets += outgoing.size
+        sent, content = item.meta, outgoing.content
+        if outgoing.size != sent.size or outgoing.internal_date is not sent.internal_date or outgoing.flags is not sent.flags:
+            sent = Metadata(sent.uid, outgoing.size, outgoing.flags, outgoing.internal_date)
+        self.proof.add(sent, target_uid)
+        if isinstance(content, _Hashing):
+            content = content.content
         if isinstance(content, bytes):
-            self.proof.note_header(item.meta.uid, target_uid, content)
+            self.proof.note_header(sent.uid, target_uid, content)
 
     def drain(self, *, ask: bool = True) -> None:
         """Waits for everything that was sent, and stores what became of it; without `ask` nothing more is sent to find that out."""

@@ -10,7 +10,7 @@ DATE, SAME_INSTANT = "06-May-2024 07:08:09 +0800", "05-May-2024 23:08:09 +0000"
 def proof() -> Proof:
     one = Proof()
     for uid in (1, 2, 3):
-        one.add(uid, 10 + uid, 100 * uid, DATE, ("\\Seen", "NonJunk"))
+        one.add(Metadata(uid, 100 * uid, ("\\Seen", "NonJunk"), DATE), 10 + uid)
     return one
 
 
@@ -35,7 +35,7 @@ def test_a_line_that_comes_twice_counts_once() -> None:
 
 def test_a_date_left_to_the_server_is_no_difference() -> None:
     one = Proof()
-    one.add(1, 11, 5, "", ())
+    one.add(Metadata(1, 5, (), ""), 11)
     assert list(one.unlike([there(11, 5, flags=())])) == []
 
 
@@ -55,7 +55,7 @@ def test_a_difference_says_what_was_sent_and_what_is_there() -> None:
     sent = {uid: Metadata(uid, 100 + uid, ("\\Seen",), DATE) for uid in range(1, 7)}
     places = {1: 40, 2: 10, 3: 30, 4: 20, 5: 60, 6: 50}
     for uid, message in sent.items():
-        one.add(uid, places[uid], message.size, message.internal_date, message.flags)
+        one.add(message._replace(uid=uid), places[uid])
     assert (len(one), one.span) == (6, (10, 60))
     larger, other_date, other_flags = there(10, 7, flags=("\\Seen",)), there(20, 104, "", ("\\Seen",)), there(30, 103, flags=())
     assert list(one.unlike([other_flags, larger, there(40, 101, flags=("\\Seen",)), other_date])) == [

@@ -85,7 +85,7 @@ def test_recent_is_the_servers_own() -> None:
 @pytest.mark.parametrize("date", [
     "17-Jul-2026 02:44:25 -0700", " 7-Jul-2026 02:44:25 +0000", "07-jul-1969 23:59:60 +1400", "01-Jan-0001 00:00:00 +0000"])
 def test_dates_pass_as_they_stood_on_the_wire(date: str) -> None:
-    assert encoder.internal_date(date) == b'"' + date.encode() + b'"'
+    assert encoder.internal_date(date) == (b'"' + date.encode() + b'"', encoder.ordinary((), date))
 
 
 @pytest.mark.parametrize("date", [
