@@ -171,7 +171,7 @@ def test_the_page_tells_the_whole_story(finished: SqliteLedger) -> None:
     text = Seen("".join(as_html(finished, heading()))).text
     for told in ("All 131 messages of the old mailbox are accounted for.", "117", explain_rule("ads").en, "The new mailbox refused it",
                  "Labels that the new mailbox refuses were left off", "NO [LIMIT] too many keywords", "2025-11-25 00:00 +08:00", "B-7",
-                 "deleted in the old mailbox after they had been moved"):
+                 "deleted in the old mailbox after the move"):
         assert told in text
 
 
@@ -215,6 +215,47 @@ def test_a_long_list_is_cut_and_says_so(ledger: SqliteLedger) -> None:
     assert f"words {MESSAGES_SHOWN + 1} " not in page
     assert "34 more messages; the CSV report has all." in page
     assert len([line for line in rows_of("".join(as_csv(ledger, heading()))) if line[0] == "Message"]) == n
+
+
+def test_a_family_of_emoji_stays_one_picture(ledger: SqliteLedger) -> None:
+    family, hidden = "\U0001f468\u200d\U0001f469\u200d\U0001f467", "a\u200db"
+    ledger.put_folder(FolderRow("x", "x", source_display=f"{family} {hidden}", target_display="x"))
+    text = "".join(as_html(ledger, heading()))
+    assert family in text and hidden not in text and "a\\u200db" in text
+
+
+@pytest.mark.parametrize(("language", "told"), [
+    ("zh", ["旧邮箱的客服恢复", "新邮箱的管理员看看原话", "已经搬到的不会重复"]),
+    ("en", ["its support can restore", "for its administrator to see", "nothing is copied twice"])])
+def test_what_to_do_about_what_was_set_aside_is_told(finished: SqliteLedger, language: str, told: list[str]) -> None:
+    text = Seen("".join(as_html(finished, heading(language)))).text
+    assert [advice for advice in told if advice not in text] == []
+    assert "2019-03-01 10:22 +08:00" in text and "01-Mar-2019" not in text
+
+
+def test_nobody_is_asked_who_cannot_help(ledger: SqliteLedger) -> None:
+    row = ledger.put_folder(FolderRow("INBOX", "INBOX"))
+    ledger.write(Entry(FolderRow("INBOX", "INBOX", row.id, total=1, set_aside=1, complete=True),
+                       set_aside=[SetAsideRow(1, Cause.X_ITEM, "", internal_date="no date")]))
+    text = Seen("".join(as_html(ledger, heading("zh")))).text
+    assert "旧邮箱的客服恢复" in text and "新邮箱的管理员" not in text
+    assert "no date" in text, "what is no date is shown as it is"
+
+
+def test_one_message_is_no_plural(ledger: SqliteLedger) -> None:
+    row = ledger.put_folder(FolderRow("INBOX", "INBOX"))
+    ledger.write(Entry(FolderRow("INBOX", "INBOX", row.id, total=1, moved=1, complete=True), runs=[Run(1, 1, 1, 1, Outcome.MOVED)]))
+    assert "The one message of the old mailbox is accounted for." in Seen("".join(as_html(ledger, heading()))).text
+
+
+def test_a_long_folder_name_stands_whole_in_one_place_only(ledger: SqliteLedger) -> None:
+    name = "A" + "客户" * 60 + "Z"
+    row = ledger.put_folder(FolderRow("x", "x", source_display=name, target_display="x"))
+    ledger.write(Entry(FolderRow("x", "x", row.id, source_display=name, target_display="x", total=2, set_aside=2, complete=True),
+                       set_aside=[SetAsideRow(uid, Cause.X_ITEM, "") for uid in (1, 2)]))
+    text = Seen("".join(as_html(ledger, heading()))).text
+    assert text.count(name) == 1
+    assert len(re.findall(r"A(?:客户)+客?…(?:户)?(?:客户)+Z", text)) == 2
 
 
 def test_direction_changing_and_invisible_characters_are_written_out(ledger: SqliteLedger) -> None:
