@@ -16,7 +16,10 @@ from flask import Flask, Response, current_app, g, request, session
 from flask_login import current_user
 
 from engine.causes import Cause, Words
-from engine.redact import visible
+from engine.report_files.markup import readable
+from engine.report_files.words import Counted
+from engine.report_files.words import number as number
+from engine.report_files.words import size as size
 from portal.models import MoveState, now
 from portal.services.days import ZONE
 
@@ -78,8 +81,8 @@ def remember_language(response: Response, wanted: str) -> None:
 
 
 def say(zh: str, en: str, **values: Any) -> str:
-    """The text in the request's language; {name} is replaced by a value. Whole numbers get their thousands separated, a pair of
-    words its right half; write a year or an id as text."""
+    """The text in the request's language; {name} is replaced by a value. Whole numbers get their thousands separated, and
+    {name:message|messages} is the word that fits the number; a pair of words gets its right half; write a year or an id as text."""
     text = zh if language() == "zh" else en
     if not values:
         return text
@@ -99,20 +102,7 @@ def words(pair: Words) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Words):
         return words(value)
-    return number(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def number(value: int) -> str:
-    return f"{value:,}"
-
-
-def size(octets: int) -> str:
-    """1024-based, as mail providers and phones count."""
-    value, units = float(octets), ["TB", "GB", "MB", "KB", "B"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1024
-        units.pop()
-    return f"{value:.0f} {units[-1]}" if units[-1] in ("B", "KB") or value >= 100 else f"{value:.1f} {units[-1]}"
+    return Counted(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def clock(when: dt.datetime) -> str:
@@ -159,7 +149,7 @@ def stated_day(text: str) -> str:
     """A date as data files and check results write it ("2026-10-25", "2023-10")."""
     match = _DATE.match(text)
     if not match:
-        return visible(text)
+        return readable(text)
     if match[3]:
         return day(dt.date(int(match[1]), int(match[2]), int(match[3])))
     return say("{year} 年 {month} 月", "{year}-{month_en}", year=match[1], month=str(int(match[2])), month_en=match[2])
@@ -195,12 +185,17 @@ _OURS = frozenset(cause.value for cause in (
     Cause.WINDOW_CLOSED, Cause.INTERRUPTED, Cause.INTERNAL))
 
 
+def ours(cause: str | None) -> bool:
+    """Whether no server said what this cause says: it is of our side or of the line."""
+    return cause in _OURS
+
+
 def spoken(*causes: str | None) -> str:
     """How the lines beside these causes are headed: as a server's words only where a server spoke."""
-    ours = [cause in _OURS for cause in causes]
-    if all(ours):
+    own = [ours(cause) for cause in causes]
+    if all(own):
         return say("技术细节", "Technical detail")
-    if not any(ours):
+    if not any(own):
         return say("服务器的原话", "What the server said")
     return say("服务器的原话和技术细节", "Servers’ words, technical detail")
 
@@ -228,6 +223,6 @@ def back_path() -> str:
 
 def init_language(app: Flask) -> None:
     app.jinja_env.globals.update(say=say, words=words, language=language, state_look=state_look, now=now, back_path=back_path,
-                                 spoken=spoken)
+                                 spoken=spoken, ours=ours)
     app.jinja_env.filters.update(number=number, size=size, clock=clock, day=day, moment=moment, iso=iso, ago=ago, span=span,
-                                 stated_day=stated_day, visible=visible)
+                                 stated_day=stated_day, visible=readable)

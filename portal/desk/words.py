@@ -9,11 +9,13 @@ import re
 
 from engine.causes import Cause, Explanation, Side, Who, Words, explain
 from engine.providers.catalogue import known, provider
+from engine.report_files.words import internal_date_words, reason_words
 from portal.desk.overview import known_cause
 from portal.language import state_look
-from portal.models import MoveState
+from portal.models import Move, MoveState
 from portal.services.credentials import SECRET_CAUSES
 from portal.services.days import ZONE
+from portal.services.moves import wait_end
 
 WHO = {
     Who.USER: Words("本人", "The person"),
@@ -144,6 +146,12 @@ def detail_value(value: object, key: str = "") -> Words:
     return Words(text, text)
 
 
+def internal_moment(text: str) -> Words:
+    """An IMAP internal date ("01-Mar-2019 10:22:33 +0800") as reports write it: 2019-03-01 10:22 +08:00; "–" when there is none."""
+    shown = internal_date_words(text) or "–"
+    return Words(shown, shown)
+
+
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 
@@ -179,6 +187,16 @@ def explained(cause: str | None, provider_key: str | None = None) -> Explanation
 def wants_secret(cause: str | None) -> bool:
     """Only a new password lets this move go on."""
     return cause in SECRET_CAUSES
+
+
+def set_aside_reason(reason: str, provider_key: str | None = None) -> Words:
+    """Why one message could not be moved; a cause's own words speak of the mailbox."""
+    return reason_words(known_cause(reason), provider_key)
+
+
+def must_wait(move: Move) -> bool:
+    """A provider asked for this wait: nobody here can shorten it."""
+    return wait_end(move) is not None
 
 
 def cause_choices() -> list[tuple[str, Words]]:

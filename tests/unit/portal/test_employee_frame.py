@@ -81,6 +81,12 @@ def test_an_error_page_says_what_to_do_and_has_a_reference(portal: PortalForTest
     assert reference and reference[1] in caplog.text
 
 
+@pytest.mark.parametrize(("path", "back"), [("/nope", "/"), ("/move/check/x", "/move"), ("/desk/nope", "/desk"), ("/projects/x", "/desk")])
+def test_an_error_page_leads_back_to_where_one_was(portal: PortalForTests, path: str, back: str) -> None:
+    page = portal.client().get(path).text
+    assert re.search(rf'<a class="button(?: second)?" href="{back}">', page)
+
+
 def test_a_fault_shows_a_reference_and_nothing_of_the_inside(portal: PortalForTests, caplog: pytest.LogCaptureFixture,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     """The database is gone in the middle of a visit: a page in the person's language, the traceback only in the log."""

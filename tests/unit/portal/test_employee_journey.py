@@ -12,11 +12,12 @@ import time
 
 import pytest
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
+from sqlalchemy import update
 
 from engine.causes import Cause, explain
 from engine.check import WARNINGS
 from engine.report.copy import CopyOutcome
-from portal.models import AuditEvent, Credential, Move
+from portal.models import AuditEvent, Credential, Move, SetAside
 from portal.services.credentials import SECRET_CAUSES
 from tests.support.portal_app import PortalForTests
 from tests.unit.portal.employee_pages import invite
@@ -178,6 +179,10 @@ def test_the_form_is_closed_for_a_third_try_that_was_open_in_another_window(port
 # --- the check ------------------------------------------------------------------------------------------------------------
 
 
+# Not refused: the provider wants another secret, or another login name, and both are typed on the same page.
+WANTS_ANOTHER = {Cause.TWO_FACTOR, Cause.SECURE_LOGIN, Cause.X_NAME}
+
+
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize("cause", list(Cause))
 def test_every_cause_has_its_words_its_actor_and_a_way_on(portal: PortalForTests, cause: Cause, language: str) -> None:
@@ -192,7 +197,7 @@ def test_every_cause_has_its_words_its_actor_and_a_way_on(portal: PortalForTests
     assert "<script>x" not in someone.page and f"C{check_id}" in someone.page
     leads = re.findall(r'<a class="button" href="([^"]+)"|action="(/move/check)"', someone.page)
     assert leads, "no main button"
-    assert (("/move/credentials", "") in leads) is (cause in SECRET_CAUSES)
+    assert (("/move/credentials", "") in leads) is (cause in SECRET_CAUSES or cause in WANTS_ANOTHER)
 
 
 @pytest.mark.parametrize("code", list(WARNINGS))
@@ -208,6 +213,32 @@ def test_warnings_are_told_before_the_start(portal: PortalForTests, code: str) -
     assert told is (code != "excluded_folders")
     if code == "only_30_days":
         assert "10 月 25 日" in someone.page and "改成「全部」再开始" in someone.page
+
+
+def test_what_was_warned_of_can_be_mended_and_checked_again(portal: PortalForTests) -> None:
+    """However much there is to say before the start, it is one note; and both pages that have it offer another check."""
+    someone = invite(portal)
+    someone.begin()
+    someone.enter()
+    first = someone.worker_checks(warnings=[{"code": "system_folders_only"}, {"code": "overseas_host_better"}])
+    for path in (f"/move/check/{first}", "/move/review"):
+        page = someone.open(path).text
+        assert page.count("开始之前请看") == 1 and "系统文件夹" in page and "线路比较慢" in page
+        assert 'action="/move/check"' in page
+    assert someone.submit("/move/check").headers["Location"] == f"/move/check/{someone.check_row().id}"
+    second = someone.worker_checks()
+    assert second > first and 'action="/move/check"' not in someone.open(f"/move/check/{second}").text
+
+
+@pytest.mark.parametrize(("cause", "told"), [(Cause.IP_BLOCKED, True), (Cause.TLS, True), (Cause.DESTINATION_QUOTA, True),
+                                             (Cause.IMAP_DISABLED, False), (Cause.SERVER_BUSY, False)])
+def test_whom_to_ask_is_told_where_somebody_else_acts(portal: PortalForTests, cause: Cause, told: bool) -> None:
+    someone = invite(portal)
+    someone.begin()
+    someone.enter()
+    someone.worker_checks(cause)
+    someone.follow()
+    assert ("Helpdesk, ext. 8021" in someone.page) is told
 
 
 def test_checking_again_uses_what_is_stored(portal: PortalForTests) -> None:
@@ -245,8 +276,29 @@ def test_a_provider_that_asks_for_time_is_named_with_the_hour(portal: PortalForT
     someone.worker_ends(lease, CopyOutcome.PAUSED, Cause.THROTTLED, retry_after=1500)
     someone.follow()
     assert heading(someone.page) == "在等邮箱放行" and "旧邮箱要求我们慢一点" in someone.page
+    assert "会自动继续</h1>" not in someone.page
     hour = r'<time datetime="[^"]+" data-when="moment">[^<]*\d\d:\d\d<small class="zone">（北京时间）</small></time>'
     assert re.search(hour + " 会自动继续", someone.page)
+
+
+def test_a_wait_of_our_own_is_not_laid_on_the_mailbox(portal: PortalForTests) -> None:
+    someone = invite(portal).started()
+    someone.worker_ends(someone.worker_takes(), CopyOutcome.FAILED, Cause.INCOMPLETE)
+    someone.follow()
+    assert heading(someone.page) == "等一会儿，会自动继续" and "核对时数目对不上" in someone.page
+
+
+def test_stopping_says_what_happens_and_can_be_taken_back(portal: PortalForTests) -> None:
+    someone = invite(portal).started()
+    someone.worker_takes()
+    someone.follow()
+    someone.submit("/move/pause")
+    someone.follow()
+    assert heading(someone.page) == "正在停下来…" and "这一批搬完就停" in someone.page
+    assert "搬家不会停" not in someone.page and "正在估算" not in someone.page
+    someone.submit("/move/resume")
+    someone.follow()
+    assert heading(someone.page) == "正在搬家"
 
 
 def test_pausing_and_going_on(portal: PortalForTests) -> None:
@@ -397,6 +449,28 @@ def test_the_report_adds_up_and_lists_what_could_not_be_moved(portal: PortalForT
     table = list(csv.reader(io.StringIO(answer.data.decode("utf-8-sig"))))
     assert [row[3] for row in table[1:]] == ["100", "101", "102"]
     assert all(not cell.startswith(("=", "+", "-", "@")) for row in table for cell in row)
+
+
+@pytest.mark.parametrize(("reason", "who"), [(Cause.X_ITEM, "把名单发给腾讯企业邮箱的客服"),
+                                             (Cause.DESTINATION_REFUSED, "把名单发给新邮箱的管理员")])
+def test_the_list_goes_to_whoever_can_help(portal: PortalForTests, reason: Cause, who: str) -> None:
+    someone = invite(portal).started()
+    lease = someone.worker_takes()
+    someone.ledger(set_aside=2)
+    with portal.database.session() as session:
+        session.execute(update(SetAside).values(reason=reason.value))
+    someone.worker_ends(lease, CopyOutcome.PARTIAL)
+    someone.follow()
+    assert [text for text in ("把名单发给腾讯企业邮箱的客服", "把名单发给新邮箱的管理员") if text in someone.page] == [who]
+
+
+def test_one_message_is_no_plural(portal: PortalForTests) -> None:
+    someone = invite(portal, provider="coremail", language="en").started()
+    lease = someone.worker_takes()
+    someone.ledger(set_aside=1)
+    someone.worker_ends(lease, CopyOutcome.PARTIAL)
+    someone.follow()
+    assert heading(someone.page) == "Done, 1 message could not be moved"
 
 
 def test_what_was_set_aside_can_be_tried_once_more(portal: PortalForTests) -> None:

@@ -67,9 +67,11 @@ def test_a_form_sent_by_another_site_is_refused(portal: PortalForTests, headers:
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize(("spoil", "status", "text"), [
-    ("unknown", 404, "没有这个链接"), ("expired", 410, "已经过期"), ("revoked", 410, "已经停用"), ("closed", 410, "已经结束")])
-def test_a_link_that_is_no_good_says_why_and_whom_to_ask(portal: PortalForTests, spoil: str, status: int, text: str) -> None:
+@pytest.mark.parametrize(("spoil", "status", "text", "advice"), [
+    ("unknown", 404, "没有这个链接", "再点一次链接"), ("expired", 410, "已经过期", "要一个新的链接"),
+    ("revoked", 410, "已经停用", "打开最新的那一个"),
+    ("closed", 410, "已经结束", "还有邮件要搬")])
+def test_a_link_that_is_no_good_says_why_and_whom_to_ask(portal: PortalForTests, spoil: str, status: int, text: str, advice: str) -> None:
     someone = invite(portal)
     token = someone.token if spoil != "unknown" else "x" * 43
     with portal.database.session() as session:
@@ -82,7 +84,8 @@ def test_a_link_that_is_no_good_says_why_and_whom_to_ask(portal: PortalForTests,
             projects.close_project(session, SYSTEM, person.project)
     for answer in (someone.open(f"/m/{token}"), someone.browser.post(f"/m/{token}", data={"csrf_token": form_token(someone.page)})):
         assert answer.status_code == status
-        assert text in answer.text and "接下来" in answer.text
+        assert text in answer.text and "接下来" in answer.text and advice in answer.text
+        assert ("再点一次链接" in answer.text) is (spoil == "unknown"), "of no use to whoever has an old link"
         assert ("ext. 8021" in answer.text) is (spoil != "unknown")
 
 

@@ -5,6 +5,7 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 
 import pytest
 from flask import Flask, g
@@ -12,6 +13,7 @@ from flask import Flask, g
 from engine.check import WARNINGS
 from engine.providers.catalogue import providers
 from engine.providers.provider import Provider
+from engine.report_files.words import Counted
 from portal.employee.findings import internal_day, warning_text
 from portal.employee.forecast import pace_of
 from portal.employee.guidance import fit, guides, provider_choices, secret_hint
@@ -21,6 +23,7 @@ from portal.models import Attempt, Move, MoveState, now
 from tests.support.portal_app import portal_in
 
 LANGUAGES = ["zh", "en"]
+TEMPLATES = Path(__file__).resolve().parents[3] / "portal" / "templates"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,23 @@ def chinese(app: Flask) -> Iterator[None]:
 def test_a_pair_is_filled_in_the_language_of_the_request(language: str) -> None:
     text = say("{name}里还有 {n} 封", "{n} left in {name}", n=18040, name="收件箱" if language == "zh" else "Inbox")
     assert text == {"zh": "收件箱里还有 18,040 封", "en": "18,040 left in Inbox"}[language]
+
+
+@pytest.mark.parametrize(("n", "zh", "en"), [(0, "0 封", "0 messages"), (1, "1 封", "1 message"), (18_040, "18,040 封", "18,040 messages")])
+def test_a_word_fits_its_number(language: str, n: int, zh: str, en: str) -> None:
+    assert say("{n} 封", "{n} {n:message|messages}", n=n) == (zh if language == "zh" else en)
+
+
+def test_every_text_of_a_template_can_be_filled() -> None:
+    """A pair with a brace too many would be a fault only when its page is shown."""
+    pairs = [pair for path in sorted(TEMPLATES.rglob("*.html"))
+             for pair in re.findall(r"""say\('([^']*)',\s*'([^']*)'\s*,\s*\w+=""", path.read_text(encoding="utf-8"))]
+    assert len(pairs) > 60
+    for pair in pairs:
+        names = [{name for _, name, _, _ in Formatter().parse(text) if name} for text in pair]
+        assert names[1] <= names[0] or names[0] <= names[1], pair
+        for text in pair:
+            assert text.format(**{name: Counted(1) for name in names[0] | names[1]}), pair
 
 
 def test_latin_words_in_chinese_stand_apart(chinese: None) -> None:

@@ -212,8 +212,9 @@ def test_a_test_of_a_server_runs_the_employees_five_steps(scene: DeskScene, admi
 
 def test_a_failed_test_says_what_it_means(scene: DeskScene, admin: FlaskClient) -> None:
     page = text_of(admin.get(f"/projects/{scene.main}/source").text)
-    for told in ("连接失败", "没通过", "客户端专用密码", "谁来做", "LOGIN Login error, password error"):
+    for told in ("连接失败", "没通过", "客户端专用密码", "谁来做： 你", "LOGIN Login error, password error"):
         assert told in page
+    assert "念给本人听" not in page, "who tests reads it for themselves"
     passed = text_of(admin.get(f"/projects/{scene.main}/destination").text)
     assert "连接通过" in passed
     assert "18,040" in passed

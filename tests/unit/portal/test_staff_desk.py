@@ -159,7 +159,7 @@ def test_the_selected_row_is_told_beside_the_list(scene: DeskScene) -> None:
 def test_a_move_tells_everything_but_secrets(scene: DeskScene) -> None:
     page = text_of(scene.signed_in(Role.HELPDESK).get(f"/desk/moves/{scene.moves['machao']}").text)
     for told in ("马超", "machao@old.example", "腾讯企业邮箱", MAIN_NAME, "已完成，有邮件没搬成", "客户/2023", "4010", "47 KB",
-                 "message has a header only", "12-Mar-2021", "发放个人链接", "加入名单", "最晚"):
+                 "message has a header only", "2021-03-12 09:14 +08:00", "旧邮箱没有给出完整内容", "发放个人链接", "加入名单", "最晚"):
         assert told in page, told
 
 
@@ -211,6 +211,19 @@ def test_relaunch_waits_for_a_new_password_where_the_old_one_was_refused(scene: 
     assert send(client, f"{path}/relaunch").location == path
     assert state(scene, "wangfang") is MoveState.QUEUED
     assert "重新开始" in text_of(client.get(path).text)
+
+
+def test_a_providers_wait_cannot_be_cut_short_and_our_own_can(scene: DeskScene) -> None:
+    """No button that would only be refused; and what is said of the wait is true."""
+    client, path = scene.signed_in(Role.HELPDESK), f"/desk/moves/{scene.moves['zhoujie']}"
+    page = client.get(path).text
+    assert "邮箱要我们等一等" in page and f'action="{path}/relaunch"' not in page and 'class="note cause wait"' in page
+    assert send(client, f"{path}/relaunch").status_code == 422
+    with scene.portal.database.session() as session:
+        session.get_one(Move, scene.moves["zhoujie"]).cause = Cause.RELAY_UNREACHABLE.value
+    page = client.get(path).text
+    assert "邮箱要我们等一等" not in page and "自动继续。" in page and f'action="{path}/relaunch"' in page
+    assert send(client, f"{path}/relaunch").status_code == 303
 
 
 def test_pause_and_resume(scene: DeskScene) -> None:
