@@ -28,11 +28,14 @@ from engine.providers.catalogue import provider
 from engine.redact import redact
 from engine.report.copy import CopyOutcome, CopyReport, FolderReport, SetAsideReport
 from engine.transfer import points
-from engine.transfer.folder import Breaks, FolderMove, Sessions, sweep
+from engine.transfer.breaks import Breaks
+from engine.transfer.folder import FolderMove
 from engine.transfer.matching import Claims
 from engine.transfer.pairs import BREAKS_IN_A_ROW, Link, Pairs, Stopped, close, compress_where_it_pays
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
+from engine.transfer.sessions import Sessions
+from engine.transfer.sweep import sweep
 from engine.transfer.tally import Tally
 from engine.transfer.writing import FolderLost
 

@@ -5,63 +5,37 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 """
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from engine.causes import Cause, Side, at_destination
+from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_headers, fetch_metadata, fetch_uids
-from engine.imap.session import FolderStatus, Selected, Session
+from engine.imap.session import FolderStatus, Selected
 from engine.ledger import FolderRow, Outcome, Repair, RepairRow, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points, recover
 from engine.transfer.adopt import UNREAD, Adoption
+from engine.transfer.ahead import Ahead, reader_of
+from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair
 from engine.transfer.proof import Difference, Proof, folded
-from engine.transfer.reading import Reader, Wanted
+from engine.transfer.reading import Reader
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
+from engine.transfer.sessions import Sessions
 from engine.transfer.tally import Tally
 from engine.transfer.target import TargetFolder
 from engine.transfer.writing import UNASKED_LITERAL, FolderLost, Writer
 from engine.wire import encoder
 
 GONE = "the folder that was filled is not there any more"
-BREAKS_BEFORE_SET_ASIDE = 3  # times that one message may take the connection down with it
 
 
-@dataclass
-class Sessions:
-    """One connection to each side; `lanes` are further ones to a destination that must be asked for each literal."""
-
-    source: Session
-    target: Session
-    lanes: list[Session] = field(default_factory=list)
-
-
-@dataclass
-class Breaks:
-    """How often the connection broke while a message was under way; lives as long as the mailbox's run."""
-
-    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
-    ask_first: bool = False  # the destination ends the connection over literals that it did not ask for, whatever it offers
-
-    def count(self, folder: str, uids: Iterable[int]) -> None:
-        self.counts.update((folder, uid) for uid in uids)
-
-    def ask_from_now(self) -> None:
-        """Why the connection broke is known now: it was no message's doing."""
-        self.ask_first = True
-        self.counts.clear()
-
-    def suspect(self, folder: str, uid: int) -> bool:
-        return self.counts[folder, uid] > 0
-
-    def hopeless(self, folder: str, uid: int) -> bool:
-        return self.counts[folder, uid] >= BREAKS_BEFORE_SET_ASIDE
+def _nothing() -> None:
+    return
 
 
 @dataclass
@@ -84,7 +58,9 @@ class FolderMove:
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
     made: Callable[[], Mapping[str, FolderStatus]] | None = None  # waits until the destination's new folders are made; which ones were
-    _ahead: Reader | None = None    # began before the destination's folder was there
+    ahead: Ahead | None = None      # of this folder, if it was opened and read already
+    source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is stored and proven
+    _reader: Reader | None = None   # … until what it reads is appended
 
     def run(self) -> bool:
         """Whether the folder came to its end (False: stopped; everything sent is stored). Raises EngineError, LeaseLost."""
@@ -103,33 +79,24 @@ class FolderMove:
                 # By the last days first it is another order on purpose.
                 self.out_of_order = records.out_of_order() if self.recent_since is None else 0
         finally:
-            if self._ahead is not None:  # what it read is not wanted after all
-                self._ahead.abandon()
+            if self._reader is not None:  # what it read is not wanted after all
+                self._reader.abandon()
 
     def _opened(self) -> tuple[Selected, FolderStatus]:
-        """The source's folder, and the destination's counts: both open at once. While the destination is busy making folders, a folder that
-        nothing can be known of is read already."""
-        name = self.plan.source.name
-        if self.made is None:
-            asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
-            selected = self.sessions.source.examine(name)
-        else:
-            selected = self.sessions.source.examine(name)
-            if self._nothing_is_known():
-                self._ahead = self._reader(selected, Accounted((), ()), 1)
-                self._ahead.start()
+        """The source's folder, and the destination's counts: both open at once."""
+        if self.made is not None:
             made = self.made()
             self.plan = self.plan._replace(exists=self.plan.exists or self.plan.target in made)
-            asked = TargetFolder(self.sessions.target, self.plan, made.get(self.plan.target, self.target_status))
+            self.target_status = made.get(self.plan.target, self.target_status)
+        asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
+        if self.ahead is None:
+            selected = self.sessions.source.examine(self.plan.source.name)
+        else:
+            selected, self._reader = self.ahead.take()
         self.plan, status = asked.ready()
-        if self._ahead is not None and status.messages:
+        if self._reader is not None and status.messages:
             raise ConnectionBroken(Cause.X_STATE, side=Side.SOURCE, detail="mail came into the new folder before it was filled")
         return selected, status
-
-    def _nothing_is_known(self) -> bool:
-        """Neither of the folder, by the ledger, nor of mail at its destination: so all of it will be read."""
-        there = self.target_status
-        return not self.row.id and (not self.plan.exists or (there is not None and not there.messages))
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
         again = self.retry_set_aside and self._try_set_aside_again(records)
@@ -267,18 +234,17 @@ class FolderMove:
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
         """Whether it came to its end, and who knows how many messages the source listed."""
         name = self.plan.source.name
-        reader, self._ahead = self._ahead, None
+        reader, self._reader = self._reader, None
         if reader is None:
-            reader = self._reader(selected, records.accounted(), records.row.source_uidnext or 1)
+            reader = reader_of(self.sessions.source, name, selected, self.breaks, self.recent_since, records.accounted(),
+                               records.row.source_uidnext or 1)
             reader.start()
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: self._prove(records, proof),
                         lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
-            finished = writer.take(reader.queue)
-            if finished:
-                reader.finish()
+            finished = writer.take(reader.queue, all_read=lambda: self._all_read(reader, records, selected))
             self._prove(records, writer.proof)
         except BaseException as error:
             self._note_break(error, reader, writer)
@@ -290,13 +256,10 @@ class FolderMove:
             reader.abandon()
         return finished, reader
 
-    def _reader(self, selected: Selected, accounted: Accounted, first: int) -> Reader:
-        name, counts = self.plan.source.name, self.breaks.counts
-        wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-                        lambda uid: self.breaks.hopeless(name, uid), folder=name, recent_since=self.recent_since)
-        if counts:
-            wanted = wanted._replace(breaks=lambda uid: counts[name, uid])
-        return Reader(self.sessions.source, wanted)
+    def _all_read(self, reader: Reader, records: FolderRecords, selected: Selected) -> None:
+        reader.finish()
+        if records.row.source_uidnext or reader.seen_before >= selected.messages:  # else the source is asked once more, at the end
+            self.source_is_free()
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
@@ -405,47 +368,3 @@ def _changed_words(unlike: Difference) -> str:
         return f"the destination stored the date {unlike.there.internal_date} instead of {unlike.sent.internal_date}"
     lost = sorted(flag for flag in unlike.sent.flags if flag.lower() not in folded(unlike.there.flags))
     return f"the destination did not store {' '.join(lost)}"
-
-
-def sweep(sessions: Sessions, store: SerialStore, row: FolderRow, claims: Claims, clock: recover.Clock) -> int:
-    """Removes surplus copies that a dead worker's APPENDs left after its intents were looked up, and ends old watches.
-
-    A copy is surplus only while every message that the ledger claims in the folder is still there: where a person has moved or
-    deleted mail, an unclaimed copy may be the only one, and nothing is removed. Returns how many surplus copies stay because the
-    destination cannot remove just them (no UIDPLUS).
-    """
-    records = FolderRecords(store, row)
-    old = [i.id for i in records.intents if clock.wall() - i.begun_at > recover.WATCH_SECONDS]  # closed, after this last look
-    accounted = records.accounted()
-    watched = {uid for i in records.intents for uid in i.uids if uid in accounted and uid not in records.set_aside}
-    stay = 0
-    try:
-        if watched and _all_claimed_are_there(sessions.target, records):
-            stay = _remove_surplus(sessions, records, watched, claims)
-    except Refused as error:
-        if error.cause not in (Cause.X_FOLDER, at_destination(Cause.X_FOLDER)):
-            raise  # a folder that is gone, on either side, has nothing to be swept
-    if old:
-        records.write(close=old)
-    return stay
-
-
-def _remove_surplus(sessions: Sessions, records: FolderRecords, watched: set[int], claims: Claims) -> int:
-    """How many stay."""
-    row = records.row
-    sessions.source.examine(row.source)
-    messages = [m for m in fetch_metadata(sessions.source, min(watched), max(watched)) if m.uid in watched]
-    extra = recover.surplus(sessions.source, sessions.target, row.target, messages, min(i.target_uidnext for i in records.intents), claims)
-    sessions.target.unselect()
-    if not extra or "UIDPLUS" not in sessions.target.capabilities:
-        return len(extra)
-    sessions.target.uid_expunge(row.target, extra)
-    return 0
-
-
-def _all_claimed_are_there(target: Session, records: FolderRecords) -> bool:
-    claimed = Claims(records.runs)
-    target.examine(records.row.target)
-    there = sum(uid in claimed for uid in fetch_uids(target, 1, None))
-    target.unselect()
-    return there == len(claimed)

@@ -22,7 +22,7 @@ from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
 from engine.progress import ProgressSink
 from engine.redact import redact
 from engine.report.steps import Step, StepState
-from engine.transfer.folder import Sessions
+from engine.transfer.sessions import Sessions
 
 BREAKS_IN_A_ROW = 5              # reconnects without any progress between them
 BREAKS_AT_THE_START = 2          # and when the first connections cannot be made at all

@@ -118,8 +118,9 @@ class Writer:
         self.proof = Proof()
         self._uidplus = "UIDPLUS" in target.capabilities
 
-    def take(self, queue: ByteQueue[Item]) -> bool:
-        """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return."""
+    def take(self, queue: ByteQueue[Item], all_read: Callable[[], None] | None = None) -> bool:
+        """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return. `all_read` is
+        called once nothing more comes, before that is waited for."""
         batch: list[Ready] = []
         octets = 0
         for item in queue.until(self._stopped):
@@ -147,6 +148,8 @@ class Writer:
         finished = not self._stopped()
         if batch and finished:
             self._send(batch)
+        if finished and all_read is not None:
+            all_read()
         self.drain()
         return finished
 

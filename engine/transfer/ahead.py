@@ -1,0 +1,73 @@
+"""A folder that is opened and read at the source before its turn has come at the destination.
+
+While the destination makes folders, or stores and shows what was the end of the folder before, the source has nothing to do; over long
+roads that is several round trips a folder. Owns the thread that opens the folder, and the reader until somebody takes it.
+Must not: be begun for a folder of which the ledger or the destination knows anything (what is to be read is not known then), or while the
+source's connection is used otherwise.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from engine.folders.mapping import FolderPlan
+from engine.imap.session import FolderStatus, Selected, Session
+from engine.ledger import FolderRow
+from engine.transfer.breaks import Breaks
+from engine.transfer.reading import Reader, Wanted
+from engine.transfer.records import Accounted
+
+_NOTHING = Accounted((), ())
+
+
+class Ahead:
+    """`reader` gives the reader of the opened folder; it is started here."""
+
+    def __init__(self, session: Session, name: str, reader: Callable[[Selected], Reader]) -> None:
+        self.name = name
+        self._session = session
+        self._reader_of = reader
+        self._taken: tuple[Selected, Reader] | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._open, name="open-ahead", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            selected = self._session.examine(self.name)
+            reader = self._reader_of(selected)
+            reader.start()
+            self._taken = selected, reader
+        except BaseException as error:  # raised by whoever takes it
+            self._error = error
+
+    def take(self) -> tuple[Selected, Reader]:
+        """The folder as it was opened, and its reader, which is the caller's from now on. Raises why it could not be opened."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._taken is not None, "taken twice"
+        taken, self._taken = self._taken, None
+        return taken
+
+    def abandon(self) -> None:
+        """Nobody wants it: the connection is cut, because it may be in the middle of an answer."""
+        if self._thread.is_alive():
+            self._session.close()
+        self._thread.join()
+        if self._taken is not None:
+            self._taken[1].abandon()
+
+
+def nothing_is_known(row: FolderRow, plan: FolderPlan, there: FolderStatus | None) -> bool:
+    """Neither of the folder, by the ledger, nor of mail at its destination: so all of it will be read."""
+    return not row.id and (not plan.exists or (there is not None and not there.messages))
+
+
+def reader_of(session: Session, name: str, selected: Selected, breaks: Breaks, recent_since: float | None,
+              accounted: Accounted = _NOTHING, first: int = 1) -> Reader:
+    """Of what is not accounted for in the folder that is open, from the UID `first`."""
+    wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
+                    lambda uid: breaks.hopeless(name, uid), folder=name, recent_since=recent_since)
+    counts = breaks.counts
+    return Reader(session, wanted._replace(breaks=lambda uid: counts[name, uid]) if counts else wanted)
