@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from engine.causes import Cause
-from engine.errors import EngineError
 from engine.ledger import Entry, FolderRow, Outcome, Run
 from engine.ledger_file import SqliteLedger
 from engine.ledger_look import LedgerUnusable, is_begun
@@ -275,27 +274,25 @@ def closed() -> Iterator[Path]:
         shutil.rmtree(place)
 
 
-def as_somebody_else(work: Callable[[], None]) -> str:
-    """What `work` is refused with where root's rights do not help: in a child that gives them up."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        said = "nothing was refused"
-        try:
-            if os.geteuid() == 0:
-                os.setgid(65534)
-                os.setuid(65534)
-            work()
-        except EngineError as error:
-            said = f"{error.cause}: {error}"
-        except BaseException as error:
-            said = repr(error)
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader) as told:
-        return told.read()
+GIVEN_UP = """
+import os, sys, pathlib
+from engine.errors import EngineError
+from engine.ledger_file import SqliteLedger
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    SqliteLedger(pathlib.Path(sys.argv[1]), sys.argv[2]).close()
+except EngineError as error:
+    print(f"{error.cause}: {error}")
+"""
+
+
+def opened_by_somebody_else(path: Path) -> str:
+    """What opening it is refused with where root's rights do not help: they are given up, once everything is loaded."""
+    done = subprocess.run([sys.executable, "-c", GIVEN_UP, str(path), PAIR], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_an_unwritable_directory_and_an_unwritable_ledger(closed: Path) -> None:
@@ -303,13 +300,12 @@ def test_an_unwritable_directory_and_an_unwritable_ledger(closed: Path) -> None:
     file.chmod(0o444)
     closed.chmod(0o555)
     for path in (closed / "new", file):
-        said = as_somebody_else(lambda path=path: SqliteLedger(path, PAIR).close())  # type: ignore[misc]
+        said = opened_by_somebody_else(path)
         assert said.startswith(Cause.LEDGER_UNWRITABLE)
         assert f"ledger {path} cannot be used (Permission denied)" in said and f"the directory {closed}" in said
     assert [p.name for p in closed.iterdir()] == ["ledger"]
-    closed.chmod(0o555)
     file.chmod(0o666)  # … and one whose log cannot be made beside it
-    said = as_somebody_else(lambda: SqliteLedger(file, PAIR).close())
+    said = opened_by_somebody_else(file)
     assert "cannot be used (" in said and f"the directory {closed}" in said
 
 
