@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -214,8 +215,11 @@ def _copy(args: argparse.Namespace) -> int:
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, lambda *_: stop.ask())
-    ledger = open_ledger(args, path, pair)
     begun = time.monotonic()
+    mover = threading.Thread(target=_load_mover, name="load-mover", daemon=True)  # while the disk makes the ledger
+    mover.start()
+    ledger = open_ledger(args, path, pair)
+    mover.join()
     try:
         with Bar(sys.stderr.isatty()) as bar:
             report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop, pace_kept_by(path))
@@ -230,6 +234,10 @@ def _copy(args: argparse.Namespace) -> int:
         print_copy(report)
         print(f"账本 / ledger: {path}")
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
+
+
+def _load_mover() -> None:
+    import engine.transfer.copier  # noqa: F401  # what fails here fails again, and is told, where it is used
 
 
 def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLedger, routes: tuple[Route, Route],

@@ -32,6 +32,24 @@ def test_a_ledger_of_another_pair_is_refused_by_name_and_left_as_it_is(tmp_path:
     again.close()
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_each_write_is_on_the_disk_when_it_returns(tmp_path: Path, begun: bool) -> None:
+    """Also in a file that was made just now: it is made without waiting for the disk step by step, and is there, whole, when it is open."""
+    path = tmp_path / "ledger"
+    if begun:
+        SqliteLedger(path, "a -> b").close()
+    ledger = SqliteLedger(path, "a -> b")
+    try:
+        assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        if not begun:  # what a power cut leaves, if the log is lost with it
+            (tmp_path / "alone").write_bytes(path.read_bytes())
+            with sqlite3.connect(tmp_path / "alone") as db:
+                assert db.execute("SELECT value FROM meta WHERE key='pair'").fetchone() == ("a -> b",)
+            db.close()
+    finally:
+        ledger.close()
+
+
 def test_a_ledger_of_a_later_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     SqliteLedger(path, "a -> b").close()
