@@ -25,7 +25,7 @@ FOLDERS_SHOWN = 1000
 MESSAGES_SHOWN = 200  # set aside, and again repaired
 PASSES_SHOWN = 50
 NAMES_SHOWN = 20      # folders in one sentence
-NAME_SHOWN = 60       # characters of a folder's name beside each of its messages
+NAME_SHOWN = 40       # characters of a folder's name beside each of its messages
 
 _MARKS = {Proof.HOLDS: "M4 12.5l5.5 5.5L20 6.5", Proof.OPEN: "M12 6v6.5l4 2.5M12 3a9 9 0 1 0 .01 0", Proof.BROKEN: "M12 4v10M12 19v.5"}
 _HEAD = """<!doctype html>
