@@ -17,7 +17,7 @@ from flask_login import current_user
 
 from engine.causes import Cause, Words
 from engine.report_files.markup import readable
-from engine.report_files.words import Counted
+from engine.report_files.words import Counted, folder_words
 from engine.report_files.words import number as number
 from engine.report_files.words import size as size
 from portal.models import MoveState, now
@@ -97,6 +97,11 @@ _MEETING = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[
 def words(pair: Words) -> str:
     """A pair that the engine or a service wrote, in the request's language."""
     return pair.in_(language())
+
+
+def folder(name: str) -> str:
+    """A folder as people call it, with what is hidden in its name written out."""
+    return readable(words(folder_words(name, name)))
 
 
 def _shown(value: Any) -> str:
@@ -225,4 +230,4 @@ def init_language(app: Flask) -> None:
     app.jinja_env.globals.update(say=say, words=words, language=language, state_look=state_look, now=now, back_path=back_path,
                                  spoken=spoken, ours=ours)
     app.jinja_env.filters.update(number=number, size=size, clock=clock, day=day, moment=moment, iso=iso, ago=ago, span=span,
-                                 stated_day=stated_day, visible=readable)
+                                 stated_day=stated_day, visible=readable, folder=folder)

@@ -5,9 +5,7 @@ The worker's part is played by the services that it calls; everything else is wh
 """
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import select, update
 from werkzeug.serving import make_server
 
@@ -25,11 +23,10 @@ from portal.models import Check, Move, Role, now
 from portal.services import leases
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET
 from portal.services.people import keep_secrets
+from tests.browser.conftest import too_small, too_wide
 from tests.support.desk_scene import EMAILS, PASSWORD, DeskScene, build_desk_scene, person_of
 from tests.support.portal_app import portal_in
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 800}
 WAIT = 15_000  # milliseconds; the machine may be busy
@@ -38,19 +35,6 @@ SHEET = """姓名,旧邮箱,旧邮箱密码,新邮箱,新邮箱密码
 李四,si@old.example,,si@new.example,
 """
 STEPS = ("name", "connect", "tls", "login", "folders")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail("Chromium is not installed, and REQUIRE_ALL=1", pytrace=False)
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @dataclass
@@ -117,11 +101,12 @@ def open_page(chromium: Browser, site: Site) -> Iterator[Open]:
 
 
 def sound(page: Page) -> None:
-    """Nothing that axe finds, and no scrolling sideways."""
+    """Nothing that axe finds, and no scrolling sideways; on a phone, nothing too small for a finger."""
     found = Axe().run(page).response["violations"]
     assert not found, (page.url, [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found])
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0, f"{page.url}: {wide} px too wide"
+    assert too_wide(page) <= 0, page.url
+    if page.viewport_size and page.viewport_size["width"] <= PHONE["width"]:
+        assert not too_small(page), page.url
 
 
 # --- the helpdesk's way ---------------------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ The worker's part is played by the services that it calls (tests/unit/portal/emp
 """
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from werkzeug.serving import make_server
 
 from engine.causes import Cause
@@ -23,26 +21,12 @@ from engine.report.copy import CopyOutcome
 from portal.models import Person, now
 from portal.services import links
 from portal.services.common import SYSTEM
+from tests.browser.conftest import too_small, too_wide
 from tests.support.portal_app import PortalForTests, portal_in
 from tests.unit.portal.employee_pages import Someone, invite
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
 PHONE = {"width": 360, "height": 740}
 WAIT = 15_000  # milliseconds; the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail("Chromium is not installed, and REQUIRE_ALL=1", pytrace=False)
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @dataclass
@@ -338,6 +322,19 @@ def _pages(site: Site) -> Iterator[tuple[str, Someone | None, str]]:
     checking.begin()
     checking.enter()
     yield "checking", checking, "/move"
+    warned = someone_new(site)
+    warned.begin()
+    warned.enter()
+    check = warned.worker_checks(warnings=[{"code": "only_30_days", "oldest": "2025-10-25"},
+                                           {"code": "folder_unreadable", "folder": "保密"}])
+    yield "passed with warnings", warned, f"/move/check/{check}"
+    yield "review with warnings", warned, "/move/review"
+    tried = someone_new(site)
+    tried.begin()
+    for secret in ("abcdefghijklmnop", "bcdefghijklmnopq"):
+        tried.enter(secret)
+        tried.worker_checks(Cause.BAD_SECRET)
+    yield "too many tries", tried, "/move/credentials"
     passed = someone_new(site).ready()
     yield "passed", passed, f"/move/check/{passed.check_row().id}"
     yield "review", passed, "/move/review"
@@ -347,6 +344,11 @@ def _pages(site: Site) -> Iterator[tuple[str, Someone | None, str]]:
     moving.ledger()
     moving.worker_progresses(lease, 60)
     yield "moving", moving, "/move"
+    stopping = someone_new(site).started()
+    stopping.worker_takes()
+    stopping.follow()
+    stopping.submit("/move/pause")
+    yield "stopping", stopping, "/move"
     for name, outcome, cause in (("waiting", CopyOutcome.PAUSED, Cause.THROTTLED), ("stuck", CopyOutcome.FAILED, Cause.DESTINATION_QUOTA)):
         stopped = someone_new(site).started()
         stopped.worker_ends(stopped.worker_takes(), outcome, cause, retry_after=600)
@@ -359,6 +361,7 @@ def _pages(site: Site) -> Iterator[tuple[str, Someone | None, str]]:
         yield name, done, "/move"
     yield "help", passed, "/move/help"
     yield "no link", None, "/m/" + "x" * 43
+    yield "no page", None, "/move/nothing"
     yield "front", None, "/"
     yield "no visit", None, "/move/review"
 
@@ -402,14 +405,9 @@ def test_every_page_fits_a_narrow_screen(site: Site, open_page: Open, every_page
     for name, person, path in every_page:
         _open_for(page, person, path, language)
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        if too_wide(page) > 0:
             problems.append(f"{name}: scrolls sideways")
-        problems += [f"{name}: {text!r} is {height} px high" for text, height in page.evaluate(
-            "() => [...document.querySelectorAll('button, a.button, summary')].filter(e => e.offsetHeight && e.offsetHeight < 24)"
-            ".map(e => [e.innerText, e.offsetHeight])")]
-        main = page.locator("main .actions.thumb .button").first
-        if main.count() and main.bounding_box() and (main.bounding_box() or {})["height"] < 44:
-            problems.append(f"{name}: the main button is less than 44 px high")
+        problems += [f"{name}: {small}" for small in too_small(page)]
     assert not problems, "\n".join(problems)
 
 

@@ -18,7 +18,7 @@ from portal.employee.findings import internal_day, warning_text
 from portal.employee.forecast import pace_of
 from portal.employee.guidance import fit, guides, provider_choices, secret_hint
 from portal.employee.routes import masked
-from portal.language import ago, day, moment, number, say, size, span, spoken, state_look, stated_day
+from portal.language import ago, day, folder, moment, number, say, size, span, spoken, state_look, stated_day
 from portal.models import Attempt, Move, MoveState, now
 from tests.support.portal_app import portal_in
 
@@ -195,6 +195,12 @@ def test_a_warning_of_a_newer_engine_is_shown_in_its_own_words(chinese: None) ->
     provider = providers()["generic"]
     assert warning_text({"code": "brand_new", "zh": "新的提醒", "en": "new"}, provider) == "新的提醒"
     assert warning_text({"code": "brand_new"}, provider) == ""
+
+
+@pytest.mark.parametrize(("name", "zh", "en"), [
+    ("INBOX", "收件箱", "Inbox"), ("Inbox", "收件箱", "Inbox"), ("INBOX/2023", "INBOX/2023", "INBOX/2023"), ("a\u202eb", "a\\u202eb", "a\\u202eb")])
+def test_a_folder_is_called_as_people_call_it(language: str, name: str, zh: str, en: str) -> None:
+    assert folder(name) == {"zh": zh, "en": en}[language]
 
 
 def test_a_server_is_named_only_where_one_spoke(language: str) -> None:
