@@ -198,7 +198,8 @@ def test_a_warning_of_a_newer_engine_is_shown_in_its_own_words(chinese: None) ->
 
 
 @pytest.mark.parametrize(("name", "zh", "en"), [
-    ("INBOX", "收件箱", "Inbox"), ("Inbox", "收件箱", "Inbox"), ("INBOX/2023", "INBOX/2023", "INBOX/2023"), ("a\u202eb", "a\\u202eb", "a\\u202eb")])
+    ("INBOX", "收件箱", "Inbox"), ("Inbox", "收件箱", "Inbox"), ("INBOX/2023", "INBOX/2023", "INBOX/2023"),
+    ("a\u202eb", "a\\u202eb", "a\\u202eb")])
 def test_a_folder_is_called_as_people_call_it(language: str, name: str, zh: str, en: str) -> None:
     assert folder(name) == {"zh": zh, "en": en}[language]
 
