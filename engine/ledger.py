@@ -11,7 +11,9 @@ engine/transfer/ decides.
 Rows that are only made and read are named tuples, whose classes a start pays a tenth for; dataclasses are those that are changed field by
 field, or written as a dict.
 
-Every write is durable when the method returns (fsync): an APPEND may follow only a stored intent.
+A write is durable when the method returns (fsync): an APPEND may follow only a stored intent. One on whose strength nothing is done
+(`Entry.can_wait`) may reach the disk with the next that is durable, in its order: a power cut then sets the ledger back to a moment before,
+as if the program had been killed there.
 """
 from __future__ import annotations
 
@@ -154,6 +156,7 @@ class Entry(NamedTuple):
     drop_flags: bool = False                     # … which are all removed first
     drop_runs: Sequence[int] = ()                # ids of runs that hold no longer (undone)
     drop_repairs: Sequence[int] = ()             # UIDs whose repaired copy was undone
+    can_wait: bool = False                       # nothing is done at the destination because of it
 
 
 class Written(NamedTuple):
@@ -198,7 +201,7 @@ class LedgerStore(Protocol):
         ...
 
     def write(self, entry: Entry) -> Written:
-        """One durable transaction."""
+        """One transaction; durable unless the entry can wait."""
         ...
 
     def forget_folder(self, folder_id: int) -> None:

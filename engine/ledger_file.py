@@ -95,6 +95,7 @@ class SqliteLedger:
         if db.execute("PRAGMA application_id").fetchone()[0] != MARK:
             db.execute(f"PRAGMA application_id={MARK}")
         db.execute("COMMIT")
+        self._at_once = True
         db.execute("PRAGMA synchronous=FULL")  # an intent is on the disk before its APPEND is on the wire
         if not begun:  # a new file goes to the disk once, when all is in it, instead of step by step
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -104,7 +105,7 @@ class SqliteLedger:
         return self._read(_folder, "SELECT id, row FROM folders ORDER BY id")
 
     def put_folder(self, row: FolderRow) -> FolderRow:
-        return self._transaction(lambda: self._put_folder(row))
+        return self._transaction(lambda: self._put_folder(row), can_wait=True)
 
     def runs(self, folder_id: int) -> list[Run]:
         return self._read(lambda a, b, n, t, o, i, p: Run(a, b, n, t, Outcome(o), i, p),
@@ -132,16 +133,18 @@ class SqliteLedger:
             last = rows[-1][3]
 
     def begin_pass(self, begun_at: float) -> int:
-        return self._transaction(lambda: self._db.execute("INSERT INTO passes (begun_at) VALUES (?)", (begun_at,)).lastrowid or 0)
+        return self._transaction(lambda: self._db.execute("INSERT INTO passes (begun_at) VALUES (?)", (begun_at,)).lastrowid or 0,
+                                 can_wait=True)
 
     def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None:
-        self._transaction(lambda: self._db.execute("UPDATE passes SET ended_at=?, outcome=? WHERE id=?", (ended_at, outcome, pass_id)))
+        self._transaction(lambda: self._db.execute("UPDATE passes SET ended_at=?, outcome=? WHERE id=?", (ended_at, outcome, pass_id)),
+                          can_wait=True)
 
     def passes(self) -> list[PassRow]:
         return [PassRow(*row) for row in self._all("SELECT id, begun_at, ended_at, outcome FROM passes ORDER BY id")]
 
     def write(self, entry: Entry) -> Written:
-        return self._transaction(lambda: self._write(entry))
+        return self._transaction(lambda: self._write(entry), can_wait=entry.can_wait)
 
     def forget_folder(self, folder_id: int) -> None:
         def forget() -> None:
@@ -154,6 +157,7 @@ class SqliteLedger:
         return float(rows[0][0]) if rows else 0.0
 
     def close(self) -> None:
+        """What could wait is on the disk then."""
         self._db.close()
 
     def _write(self, entry: Entry) -> Written:
@@ -211,8 +215,12 @@ class SqliteLedger:
         except sqlite3.Error as error:
             raise refusal(self.path, error) from None
 
-    def _transaction(self, work: Callable[[], _T]) -> _T:
+    def _transaction(self, work: Callable[[], _T], *, can_wait: bool = False) -> _T:
         try:
+            if self._at_once is can_wait:
+                self._at_once = not can_wait
+                # NORMAL: a transaction is written to the log, and the log is synced by the next one under FULL, or when it is closed.
+                self._db.execute(f"PRAGMA synchronous={'FULL' if self._at_once else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 result = work()

@@ -351,7 +351,8 @@ class FolderMove:
         total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
         gone = 0 if whole else max(0, row.source_messages + seen - selected.messages)
         records.write(row=row._replace(complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total,
-                                  gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq))
+                                  gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq),
+                      can_wait=True)
         points.reached("after a folder was completed")
 
 

@@ -90,9 +90,9 @@ class FolderRecords:
     def write(self, *, arrived: Sequence[Arrived] = (), outcome: Outcome = Outcome.MOVED, set_aside: Sequence[SetAsideRow] = (),
               clear_set_aside: Sequence[int] = (), close: Sequence[int] = (), open_: Sequence[Intent] = (),
               octets: int = 0, append_seconds: float = 0.0, vanished: int = 0, repairs: Sequence[RepairRow] = (),
-              row: FolderRow | None = None) -> Written:
-        """One durable transaction; the in-memory view follows only if it succeeded. `row`: the folder's row with what changes
-        besides the counters of these results, which are added here. Returns the ids of the opened intents."""
+              row: FolderRow | None = None, can_wait: bool = False) -> Written:
+        """One transaction; the in-memory view follows only if it succeeded. `row`: the folder's row with what changes besides the counters
+        of these results, which are added here. `can_wait`: nothing is done because of it. Returns the ids of the opened intents."""
         arrived = sorted(arrived, key=_uid_of_arrived)
         runs = self._join(arrived, outcome)
         row = row or self.row
@@ -105,7 +105,8 @@ class FolderRecords:
         flags = [pack((a.listed.meta.uid, a.listed.meta.flags) for a in arrived)] if arrived else []
         points.reached("before a write of the ledger")
         written = self._store.write(Entry(row, close_intents=close, runs=runs, set_aside=set_aside, clear_set_aside=clear_set_aside,
-                                          open_intents=open_, append_seconds=append_seconds, repairs=repairs, flags=flags))
+                                          open_intents=open_, append_seconds=append_seconds, repairs=repairs, flags=flags,
+                                          can_wait=can_wait))
         points.reached("after a write of the ledger")
         self.row = row
         for uid in cleared:

@@ -393,11 +393,11 @@ class Writer:
             {m.uid: instant(m.internal_date) for m in there if m.uid not in taken}))
 
     def _write(self, intents: Sequence[Intent]) -> Written:
-        """One durable write: the outcomes so far, and these intents."""
+        """One write: the outcomes so far, and these intents; durable if there are any."""
         done, self._next = self._next, _Outcome()
         written = self._records.write(
             arrived=done.arrived, set_aside=done.set_aside, close=done.closed, open_=intents, octets=done.octets,
-            append_seconds=done.append_seconds, vanished=done.vanished, repairs=done.repairs,
+            append_seconds=done.append_seconds, vanished=done.vanished, repairs=done.repairs, can_wait=not intents,
             clear_set_aside=[a.listed.meta.uid for a in done.arrived if a.listed.meta.uid in self._records.set_aside])
         self._told()
         return written

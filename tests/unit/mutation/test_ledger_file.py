@@ -50,6 +50,26 @@ def test_each_write_is_on_the_disk_when_it_returns(tmp_path: Path, begun: bool) 
         ledger.close()
 
 
+def test_what_can_wait_does_and_what_an_append_rests_on_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = SqliteLedger(path, "a -> b")
+    said: list[str] = []
+    ledger._db.set_trace_callback(lambda words: said.append(words) if words.startswith(("PRAGMA", "COMMIT")) else None)
+    row = ledger.put_folder(FolderRow("INBOX", "INBOX"))
+    ledger.begin_pass(1.0)
+    ledger.write(Entry(row, open_intents=[Intent((1, 2), 7, 1, 1.0)]))
+    ledger.write(Entry(row._replace(moved=2), open_intents=[Intent((3,), 7, 3, 1.0)]))
+    ledger.write(Entry(row._replace(moved=3), can_wait=True))
+    ledger.end_pass(1, 2.0, "complete")
+    ledger.write(Entry(row._replace(moved=1), runs=[Run(1, 1, 1, 1, Outcome.UNDOING)]))
+    waits, does_not, commit = "PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL", "COMMIT"
+    assert said == [waits, commit, commit, does_not, commit, commit, waits, commit, commit, does_not, commit]
+    ledger.close()
+    again = SqliteLedger(path, "a -> b")
+    assert [one.moved for one in again.folders()] == [1] and again.passes() == [PassRow(1, 1.0, 2.0, "complete")]
+    again.close()
+
+
 def test_a_ledger_of_a_later_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     SqliteLedger(path, "a -> b").close()
