@@ -13,6 +13,7 @@ from engine.report_files.words import internal_date_words, reason_words
 from portal.desk.overview import known_cause
 from portal.language import state_look
 from portal.models import Move, MoveState
+from portal.services.common import is_over as is_over
 from portal.services.credentials import SECRET_CAUSES
 from portal.services.days import ZONE
 from portal.services.moves import wait_end

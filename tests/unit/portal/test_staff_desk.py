@@ -12,10 +12,11 @@ from engine.endpoint import Secret
 from portal.desk.filters import MoveFilter, count_moves, find_moves, read_filter
 from portal.desk.overview import BAR_ORDER, shares
 from portal.desk.words import ACTS, DETAILS, detail_value
-from portal.models import AuditEvent, Check, CheckState, Credential, Move, MoveState, Owner, Role
+from portal.models import AuditEvent, Check, CheckState, Credential, Move, MoveState, Owner, Project, Role, now
 from portal.services.credentials import DESTINATION_SECRET, SOURCE_SECRET
 from portal.services.people import keep_secrets
-from tests.support.desk_scene import CANARY, MAIN_NAME, DeskScene, person_of, send, text_of
+from portal.services.projects import close_project
+from tests.support.desk_scene import BOSS, CANARY, MAIN_NAME, DeskScene, person_of, send, text_of
 
 
 def shown(page: str) -> int:
@@ -224,6 +225,22 @@ def test_a_providers_wait_cannot_be_cut_short_and_our_own_can(scene: DeskScene) 
     page = client.get(path).text
     assert "邮箱要我们等一等" not in page and "自动继续。" in page and f'action="{path}/relaunch"' in page
     assert send(client, f"{path}/relaunch").status_code == 303
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_when_the_project_is_over_nothing_is_offered_that_would_be_refused(scene: DeskScene, closed: bool) -> None:
+    client, path = scene.signed_in(Role.HELPDESK), f"/desk/moves/{scene.moves['emma']}"
+    with scene.portal.database.session() as session:
+        project = session.get_one(Project, scene.other)
+        if closed:
+            close_project(session, BOSS, project)
+        else:
+            project.closes_at = now()
+    page = client.get(path).text
+    for act in ("relaunch", "link", "links/revoke"):
+        assert f'action="{path}/{act}"' not in page, act
+        assert send(client, f"{path}/{act}").status_code in (303, 422), act
+    assert "链接都打不开了" in page and ("项目已经结束，不能再搬" if closed else "请管理员在项目里延长时间") in page
 
 
 def test_pause_and_resume(scene: DeskScene) -> None:
