@@ -177,6 +177,7 @@ class _MailboxMove:
         them may have broken the connection; each is then made when its turn comes."""
         source, target = sessions.source, sessions.target
         self.rows = {row.source: row for row in self.store.folders()}
+        self.before, self.done_with = dict(self.rows), set()
         if not self.helpers and not any(row.complete for row in self.rows.values()):
             self._open_helpers(sessions)  # there is work for them: they log in while we plan
         here, there = self._survey(sessions)
@@ -184,7 +185,7 @@ class _MailboxMove:
             from engine.transfer.undo import finish_undone  # of no use in a first copy
 
             self.rows = {row.source: row for row in finish_undone(target, self.store)}
-        self.before = dict(self.rows)
+            self.before = dict(self.rows)
         self.plans = plan_folders(
             here.folders, there.folders, source_prefix=here.prefix, destination_prefix=there.prefix,
             destination_separator=there.separator or "", provider=self.source.endpoint.provider or source.provider,
