@@ -27,9 +27,11 @@ MODULES = (
     "engine/ledger.py", "engine/ledger_file.py", "engine/transfer/matching.py", "engine/transfer/records.py", "engine/transfer/recover.py",
     "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
-    "engine/transfer/queues.py", "engine/transfer/copier.py", "engine/pacing/*",
+    "engine/transfer/queues.py", "engine/transfer/planning.py", "engine/transfer/copier.py", "engine/transfer/outcome.py",
+    "engine/pacing/*",
 )
-FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change")
+FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change",
+         "planning", "outcome")
 TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in FILES),
          "tests/unit/portal/test_store_ledger.py", "tests/unit/pacing", "tests/unit/mutation", "tests/unit/simulation")
 SQL = re.compile(r"SELECT|INSERT|DELETE|UPDATE|ORDER BY|VALUES|COMMIT|BEGIN|ROLLBACK|PRAGMA|WHERE")
