@@ -1,7 +1,7 @@
 """A folder that is opened and read at the source before its turn has come at the destination.
 
-While the destination makes folders, or stores and shows what was the end of the folder before, the source has nothing to do; over long
-roads that is several round trips a folder. Owns the thread that opens the folder, and the reader until somebody takes it.
+While the destination stores and shows what was the end of the folder before, the source has nothing to do; over long roads that is several
+round trips a folder. Owns the thread that opens the folder, and the reader until somebody takes it.
 Must not: be begun for a folder of which the ledger or the destination knows anything (what is to be read is not known then), or while the
 source's connection is used otherwise.
 """

@@ -5,7 +5,7 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.causes import Cause, Side
@@ -57,7 +57,6 @@ class FolderMove:
     recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
-    made: Callable[[], Mapping[str, FolderStatus]] | None = None  # waits until the destination's new folders are made; which ones were
     ahead: Ahead | None = None      # of this folder, if it was opened and read already
     source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is stored and proven
     _reader: Reader | None = None   # … until what it reads is appended
@@ -79,15 +78,13 @@ class FolderMove:
                 # By the last days first it is another order on purpose.
                 self.out_of_order = records.out_of_order() if self.recent_since is None else 0
         finally:
+            if self.ahead is not None:
+                self.ahead.abandon()
             if self._reader is not None:  # what it read is not wanted after all
                 self._reader.abandon()
 
     def _opened(self) -> tuple[Selected, FolderStatus]:
         """The source's folder, and the destination's counts: both open at once."""
-        if self.made is not None:
-            made = self.made()
-            self.plan = self.plan._replace(exists=self.plan.exists or self.plan.target in made)
-            self.target_status = made.get(self.plan.target, self.target_status)
         asked = TargetFolder(self.sessions.target, self.plan, self.target_status)
         if self.ahead is None:
             selected = self.sessions.source.examine(self.plan.source.name)

@@ -11,7 +11,7 @@ import pytest
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken
 from engine.imap.session import Session
-from engine.transfer import copier
+from engine.transfer import copier, working
 from tests.support.provider_simulator import Action, AppendRefusal, BodyFault, Fault, Message, message
 from tests.unit.mutation.stories import Heard, Make, took
 from tests.unit.simulation import scenario
@@ -120,11 +120,11 @@ def test_a_server_that_asks_for_a_little_time_gets_it_five_times(filled_rig: Mak
 
 def tell_and_break(one: Rig, server: Any) -> None:
     """When the first body is asked for, this server states a wait inside an OK, and at the same moment the source is gone."""
-    record = one.source.record
+    record, connection_to_break = one.source.record, one.source.connections + 1
 
     def record_and_break(connection: int, verb: str, line: bytes, login: str | None) -> None:
         record(connection, verb, line, login)
-        if b"BODY.PEEK[]" in line and one.source.connections == 1:
+        if b"BODY.PEEK[]" in line and one.source.connections == connection_to_break:
             for link in server.links:
                 link.to_client(b"* OK [THROTTLED] Suggested Backoff Time: 92000 milliseconds\r\n")
             for link in one.source.links:
@@ -145,6 +145,8 @@ def test_a_wait_that_was_stated_before_the_connection_broke_is_told_in_the_serve
 
 def test_what_the_other_side_asked_for_is_not_said_of_the_one_that_broke(filled_rig: Make, heard: Heard) -> None:
     one = filled_rig()
+    assert one.copy().ended == "complete"
+    one.fill(2)  # of a known folder: nothing is read before the destination's is open
     tell_and_break(one, one.destination)
     report = one.copy().report
     assert report is not None
@@ -235,7 +237,7 @@ def test_a_connection_that_breaks_while_it_is_compressed_costs_no_folder(filled_
         session.close()
         raise ConnectionBroken(Cause.DNS_CONNECT, detail="lost")
 
-    monkeypatch.setattr(copier, "compress_where_it_pays", compress)
+    monkeypatch.setattr(working, "compress_where_it_pays", compress)
     assert one.copy().ended == "complete"
     assert one.is_exact() and one.contents("source", "Projects") == one.contents("destination", "Projects")
 

@@ -115,7 +115,7 @@ def test_one_message_that_no_list_may_name_is_named_though_another_came_meanwhil
     assert [aside.uid for aside in report.set_aside] == [bad.uid]
 
 
-STEPS = range(100, 280, 6)
+STEPS = range(100, 280, 4)
 
 
 def killed(rig: Make, source: str, step: int) -> Rig:
