@@ -143,7 +143,7 @@ def named_ledger(args: argparse.Namespace) -> SqliteLedger:
         if pair not in (None, ledger.pair):
             ledger.close()
             raise of_another_pair(path, ledger.pair)
-    except LedgerFailed as error:
+    except LedgerUnusable as error:
         raise unusable(args, error) from None
     return ledger
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.cli import NOT_ALL, OK
 from engine.cli_files import Usage, named_ledger, unusable
-from engine.ledger_look import LedgerFailed
+from engine.ledger_look import LedgerUnusable
 
 
 def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +56,7 @@ def _report(args: argparse.Namespace) -> int:
                             f"--output {args.output} cannot be written ({error.strerror}); name another file, or leave it out to "
                             "have the report on standard output") from None
         proof = manifest_of(ledger).proof
-    except LedgerFailed as error:
+    except LedgerUnusable as error:
         raise unusable(args, error) from None
     finally:
         ledger.close()

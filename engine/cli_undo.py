@@ -119,8 +119,7 @@ def _tell(args: argparse.Namespace, report: UndoReport) -> int:
 
 
 def print_undo(report: UndoReport, out: TextIO) -> None:
-    from engine.printing import _size as size  # as `copy` tells it
-    from engine.printing import print_cause
+    from engine.printing import print_cause, size
 
     done = "would be removed" if report.dry_run else "removed"
     for folder in report.folders:

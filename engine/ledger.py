@@ -8,12 +8,11 @@ Two stores implement `LedgerStore`: a SQLite file (engine/ledger_file.py, comman
 (portal/store/ledger.py), where each write is conditional on the worker's fence. Stores hold rows and decide nothing;
 engine/transfer/ decides.
 
-Rows that are only made and read are named tuples, whose classes a start pays a tenth for; dataclasses are those that are changed field by
-field, or written as a dict.
+Rows are named tuples: making the class costs a start a quarter of what a dataclass does. (`Run` has a field that tuples have as a method.)
 
-A write is durable when the method returns (fsync): an APPEND may follow only a stored intent. One on whose strength nothing is done
-(`Entry.can_wait`) may reach the disk with the next that is durable, in its order: a power cut then sets the ledger back to a moment before,
-as if the program had been killed there.
+`write` and `forget_folder` are durable when they return (fsync): an APPEND may follow only a stored intent. Entries that can wait, folders
+and passes reach the disk with the next durable write, in their order, or when the ledger is closed: a power cut then sets it back to a
+moment before, as if the program had been killed there.
 """
 from __future__ import annotations
 
@@ -173,7 +172,7 @@ class LedgerStore(Protocol):
     def folders(self) -> list[FolderRow]: ...
 
     def put_folder(self, row: FolderRow) -> FolderRow:
-        """Inserts (id 0) or replaces a folder row; returns it with its id."""
+        """Inserts (id 0) or replaces a folder row; returns it with its id. It can wait for the disk."""
         ...
 
     def runs(self, folder_id: int) -> list[Run]:
@@ -191,10 +190,12 @@ class LedgerStore(Protocol):
         ...
 
     def begin_pass(self, begun_at: float) -> int:
-        """The id of the pass that begins now (or goes on: the portal's slices of one attempt are one pass)."""
+        """The id of the pass that begins now (or goes on: the portal's slices of one attempt are one pass). It can wait for the disk."""
         ...
 
-    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None: ...
+    def end_pass(self, pass_id: int, ended_at: float, outcome: str) -> None:
+        """It can wait for the disk."""
+        ...
 
     def passes(self) -> list[PassRow]:
         """Oldest first."""

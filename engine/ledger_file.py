@@ -95,8 +95,8 @@ class SqliteLedger:
         if db.execute("PRAGMA application_id").fetchone()[0] != MARK:
             db.execute(f"PRAGMA application_id={MARK}")
         db.execute("COMMIT")
-        self._at_once = True
         db.execute("PRAGMA synchronous=FULL")  # an intent is on the disk before its APPEND is on the wire
+        self._waits = False
         if not begun:  # a new file goes to the disk once, when all is in it, instead of step by step
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return str(meta["pair"])
@@ -217,10 +217,10 @@ class SqliteLedger:
 
     def _transaction(self, work: Callable[[], _T], *, can_wait: bool = False) -> _T:
         try:
-            if self._at_once is can_wait:
-                self._at_once = not can_wait
+            if self._waits != can_wait:
                 # NORMAL: a transaction is written to the log, and the log is synced by the next one under FULL, or when it is closed.
-                self._db.execute(f"PRAGMA synchronous={'FULL' if self._at_once else 'NORMAL'}")
+                self._db.execute(f"PRAGMA synchronous={'NORMAL' if can_wait else 'FULL'}")
+                self._waits = can_wait
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 result = work()

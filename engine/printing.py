@@ -91,7 +91,7 @@ def print_check(result: CheckResult) -> None:
             print("possible: " + ", ".join(c.value for c in result.causes))
         return
     name = provider(result.provider).name if result.provider else None
-    print(f"{result.folders} folders, {result.messages} messages, {_size(result.bytes)}, largest {_size(result.largest)}"
+    print(f"{result.folders} folders, {result.messages} messages, {size(result.bytes)}, largest {size(result.largest)}"
           + (f" ({name.zh} / {name.en})" if name else ""))
     for warning in result.warnings:
         print("! " + ", ".join(f"{key}={value}" for key, value in warning.items()))
@@ -106,10 +106,11 @@ def print_copy(report: CopyReport) -> None:
         print(f"! {s.folder} UID {s.uid}: {s.reason}: {s.server_text}")
     totals = report.totals()
     print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
-          f"{totals['set_aside']} set aside of {totals['total']}; {_size(report.bytes)} in {report.seconds:.1f} s")
+          f"{totals['set_aside']} set aside of {totals['total']}; {size(report.bytes)} in {report.seconds:.1f} s")
     if report.out_of_order:
-        print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，或没有给出；内容不受影响。")
-        print(f"{report.out_of_order} stand behind one that follows them at the source: refused, or not given, at first; nothing is lost.")
+        print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，或只能分段取到；内容不受影响。")
+        print(f"{report.out_of_order} stand behind one that follows them at the source: refused at first, or given only in parts; "
+              "nothing is lost.")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:
@@ -159,7 +160,7 @@ def _of_finding(one: Finding) -> str:
     return f"{uids} ({sizes} octets)" + (f": {redact(one.words)}" if one.words else "")
 
 
-def _size(octets: int) -> str:
+def size(octets: int) -> str:
     value = float(octets)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

@@ -13,11 +13,7 @@ from collections.abc import Callable
 from engine.folders.mapping import FolderPlan
 from engine.imap.session import FolderStatus, Selected, Session
 from engine.ledger import FolderRow
-from engine.transfer.breaks import Breaks
-from engine.transfer.reading import Reader, Wanted
-from engine.transfer.records import Accounted
-
-_NOTHING = Accounted((), ())
+from engine.transfer.reading import Reader
 
 
 class Ahead:
@@ -60,14 +56,6 @@ class Ahead:
 
 
 def nothing_is_known(row: FolderRow, plan: FolderPlan, there: FolderStatus | None) -> bool:
-    """Neither of the folder, by the ledger, nor of mail at its destination: so all of it will be read."""
+    """Neither of the folder, by the ledger, nor of mail but ours at its destination, as it was counted when the run was planned: so all of
+    it will be read."""
     return not row.id and (not plan.exists or (there is not None and not there.messages))
-
-
-def reader_of(session: Session, name: str, selected: Selected, breaks: Breaks, recent_since: float | None,
-              accounted: Accounted = _NOTHING, first: int = 1) -> Reader:
-    """Of what is not accounted for in the folder that is open, from the UID `first`."""
-    wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
-                    lambda uid: breaks.hopeless(name, uid), folder=name, recent_since=recent_since)
-    counts = breaks.counts
-    return Reader(session, wanted._replace(breaks=lambda uid: counts[name, uid]) if counts else wanted)

@@ -9,33 +9,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.causes import Cause, Side
-from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Refused, Throttled
+from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
 from engine.folders.mapping import FolderPlan
-from engine.imap.fetch import fetch_digests, fetch_headers, fetch_metadata, fetch_uids
+from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
 from engine.imap.session import FolderStatus, Selected
-from engine.ledger import FolderRow, Outcome, Repair, RepairRow, Run, SetAsideRow
+from engine.ledger import FolderRow, Outcome, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points, recover
 from engine.transfer.adopt import UNREAD, Adoption
-from engine.transfer.ahead import Ahead, reader_of
+from engine.transfer.ahead import Ahead
 from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair
-from engine.transfer.proof import Difference, Proof, folded
-from engine.transfer.reading import Reader
+from engine.transfer.proving import prove
+from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
 from engine.transfer.sessions import Sessions
 from engine.transfer.tally import Tally
 from engine.transfer.target import TargetFolder
 from engine.transfer.writing import UNASKED_LITERAL, FolderLost, Writer
-from engine.wire import encoder
-
-GONE = "the folder that was filled is not there any more"
 
 
 def _nothing() -> None:
     return
+
+
+class ReadTooEarly(Exception):
+    """Mail came into the destination's folder after it was read ahead for: that is compared with what is to be moved first. The source's
+    connection is over, because it was being read."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class FolderMove:
             selected, self._reader = self.ahead.take()
         self.plan, status = asked.ready()
         if self._reader is not None and status.messages:
-            raise ConnectionBroken(Cause.X_STATE, side=Side.SOURCE, detail="mail came into the new folder before it was filled")
+            raise ReadTooEarly
         return selected, status
 
     def _run(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
@@ -238,11 +240,11 @@ class FolderMove:
             reader.start()
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
-                        told=lambda: self.tally.put(records.row), prove=lambda proof: self._prove(records, proof),
+                        told=lambda: self.tally.put(records.row), prove=lambda proof: prove(self.sessions.target, records, proof),
                         lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
             finished = writer.take(reader.queue, all_read=lambda: self._all_read(reader, records, selected))
-            self._prove(records, writer.proof)
+            prove(self.sessions.target, records, writer.proof)
         except BaseException as error:
             self._note_break(error, reader, writer)
             reader.abandon()
@@ -278,61 +280,12 @@ class FolderMove:
             try:
                 writer.drain(ask=asks)
                 if asks:
-                    self._prove(records, writer.proof)
+                    prove(self.sessions.target, records, writer.proof)
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open
         if error.cause is not Cause.LEDGER_UNWRITABLE:
             writer.save()
-
-    def _prove(self, records: FolderRecords, proof: Proof) -> None:
-        """Reads back that each message of this run is there with as many octets as were sent, its date and its flags. What is not is
-        named, never passed over. (A destination that estimates sizes cannot be asked for them.)"""
-        if not proof:
-            return
-        target = self.sessions.target
-        points.reached("before what was appended is read back")
-        unlike = self._read_back(proof)
-        if len(unlike) == len(proof) and all(u.there is None for u in unlike):
-            raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
-        altered = self._altered_headers(proof)
-        target.unselect()
-        exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
-        aside = {u.source_uid: SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u), u.sent.size)
-                 for u in unlike if u.there is None or (u.octets and exact)}
-        aside |= {uid: SetAsideRow(uid, Cause.INCOMPLETE, f"at the destination as UID {copy}, but its server changed octets of the header")
-                  for uid, copy in altered}
-        changed = [RepairRow(u.source_uid, Repair.DATE if u.date else Repair.KEYWORDS, _changed_words(u)) for u in unlike
-                   if u.there is not None and u.source_uid not in aside and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
-        if aside or changed:
-            records.write(row=records.row._replace(moved=records.row.moved - len(aside)),
-                          set_aside=list(aside.values()), repairs=changed)
-
-    def _read_back(self, proof: Proof) -> list[Difference]:
-        """EXAMINE and FETCH in one round trip: where the first is refused, what it said counts, not the second's "no mailbox selected"."""
-        channel, name = self.sessions.target.channel, self.plan.target
-        examine = channel.send(b"EXAMINE " + encoder.mailbox(name))
-        self.sessions.target.now_examined(name)
-        refused: EngineError | None = None
-        unlike: list[Difference] = []
-        try:
-            unlike = list(proof.unlike(fetch_metadata(self.sessions.target, *proof.span)))
-        except (MessageRefused, Refused) as error:
-            refused = error
-        tagged = channel.answered(examine)
-        if tagged is None or tagged.status != b"OK":
-            why = channel.refusal(tagged, "select") if tagged is not None else None
-            raise why if isinstance(why, Throttled) else FolderLost(
-                Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE, server_text=why.server_text if why is not None else "")
-        if refused is not None:
-            raise refused
-        return unlike
-
-    def _altered_headers(self, proof: Proof) -> list[tuple[int, int]]:
-        """One header with raw 8-bit octets is read back; where it came back changed, all of them are."""
-        uids = sorted(proof.raw_headers)
-        altered = proof.altered_headers(fetch_headers(self.sessions.target, uids[:1]))
-        return proof.altered_headers(fetch_headers(self.sessions.target, uids)) if altered else []
 
     def _name_what_is_not_listed(self, records: FolderRecords, seen: int) -> None:
         """The source counts more messages than it lists, and still does when asked again: the gap is named, not passed over
@@ -351,18 +304,3 @@ class FolderMove:
                                   gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq),
                       can_wait=True)
         points.reached("after a folder was completed")
-
-
-def _unlike_words(unlike: Difference) -> str:
-    if unlike.there is None:
-        return f"accepted by the destination as UID {unlike.target_uid}, and not there when read back"
-    return (f"at the destination as UID {unlike.target_uid}, but with {unlike.there.size} octets instead of {unlike.sent.size}: "
-            "the server altered it")
-
-
-def _changed_words(unlike: Difference) -> str:
-    assert unlike.there is not None
-    if unlike.date:
-        return f"the destination stored the date {unlike.there.internal_date} instead of {unlike.sent.internal_date}"
-    lost = sorted(flag for flag in unlike.sent.flags if flag.lower() not in folded(unlike.there.flags))
-    return f"the destination did not store {' '.join(lost)}"

@@ -1,7 +1,7 @@
 """What the reader hands to the writer: messages in the source's order, small ones several at a time, large ones while they are read.
 
 Owns: the queue between the two, and when what was read is passed on. Must not: ask the server for anything.
-Bounds: QUEUE_BYTES read and not yet taken, STREAM_BUFFER of a message that is being read.
+Bounds: QUEUE_BYTES read and not yet taken, TOGETHER_BYTES gathered for it, STREAM_BUFFER of a message that is being read.
 """
 from __future__ import annotations
 

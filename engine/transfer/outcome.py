@@ -23,7 +23,7 @@ class End:
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.stopped = False
-        self.refused: list[SetAsideReport] = []      # whole folders
+        self.refused: list[SetAsideReport] = []      # whole folders; surplus copies that stay, by their folder there
         self.out_of_order: dict[str, int] = {}       # messages, by source folder
 
 

@@ -1,7 +1,7 @@
 """What is to be done with a mailbox before any of it is moved: which folders, where to, in what order, and which are done with already.
 
-Owns the look at both sides, the ledger's rows of folders that nobody opens (left out by a rule, unchanged), and the making of what folders
-are missing. Must not: open a connection, move a message.
+Owns the end of an undo that was interrupted, the look at both sides, the ledger's rows of folders that nobody opens (left out by a rule,
+unchanged), and the making of what folders are missing. Must not: open a connection, move a message.
 Always: a folder that was complete is looked at, not read; a look that broke off is begun anew, and what it had found is there for the
 report. `delta` and `undo` are loaded only where the ledger knows the mailbox, so that a first copy starts quickly.
 """

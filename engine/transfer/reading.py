@@ -3,9 +3,10 @@
 Runs in its own thread so that reading and appending overlap; lists and bodies are asked for ahead, so that the line is never idle while
 there is something to ask. A message that cannot be read in its batch is asked for alone (by sequence number too), then in parts: at most
 three tries; then it is handed over as Unreadable, with the server's words. One that is no longer there is handed over as Gone.
-Never writes the ledger, never sends anything but EXAMINE, STATUS and (UID) FETCH … BODY.PEEK.
-Bounds: what was read and not yet taken is handing.py's; what came before its turn and what is in flight are WINDOW_BYTES together; of
-the folder only RANGE_MESSAGES × 3 messages' metadata are held, and 4 octets a UID where UIDs are sparse.
+Never writes the ledger, never sends anything but STATUS and (UID) FETCH … BODY.PEEK.
+Bounds: what was read and not yet taken is handing.py's; what came before its turn and what is in flight are WINDOW_BYTES together (a large
+message that came early lies on disk); of the folder only RANGE_MESSAGES × 3 messages' metadata are held, and 4 octets a UID where UIDs are
+sparse.
 """
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ from engine.errors import ConnectionBroken, EngineError, MessageRefused, Protoco
 from engine.imap.fetch import Body, Metadata, fetch_uids
 from engine.imap.parts import AT_ONCE, fetch_in_parts
 from engine.imap.pipe import Ended, FetchPipe, Listing
-from engine.imap.session import Session
+from engine.imap.session import Selected, Session
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
+from engine.transfer.breaks import Breaks
 from engine.transfer.complete import far_too_short, header_only
 from engine.transfer.handing import STREAM_OVER, Gone, Handing, Unreadable
 from engine.transfer.lists import Lists
@@ -63,6 +65,9 @@ class Wanted(NamedTuple):
     folder: str = ""                 # its wire name, to ask how many messages it counts
     breaks: Callable[[int], int] = _unbroken
     recent_since: float | None = None
+
+
+_NOTHING = Accounted((), ())
 
 
 class Reader:
@@ -294,9 +299,9 @@ class Reader:
     def _ask(self, pipe: FetchPipe, group: Sequence[Listed], *, alone: bool = False) -> None:
         octets = sum(item.meta.size for item in group)
         self._gate.before(len(group), octets)
+        self._turns.asked([item.meta.uid for item in group if item.meta.uid not in self._waiting])  # what is asked for again has its turn
         for item in group:
             self._waiting[item.meta.uid] = item
-        self._turns.asked(item.meta.uid for item in group)
         if alone:
             self._asked_alone.update(item.meta.uid for item in group)
         largest = _largest(max(item.meta.size for item in group))
@@ -457,3 +462,12 @@ def _nothing_came(meta: Metadata) -> MessageRefused:
 def _largest(announced: int) -> int:
     """The cap for a literal: what was announced, with room for servers whose sizes are guesses (Exchange)."""
     return announced * 4 + (64 << 20)
+
+
+def reader_of(session: Session, name: str, selected: Selected, breaks: Breaks, recent_since: float | None,
+              accounted: Accounted = _NOTHING, first: int = 1) -> Reader:
+    """Of what is not accounted for in the folder that is open, from the UID `first`."""
+    wanted = Wanted(first, accounted.last_below(first), selected.uidnext, selected.messages, accounted,
+                    lambda uid: breaks.hopeless(name, uid), folder=name, recent_since=recent_since)
+    counts = breaks.counts
+    return Reader(session, wanted._replace(breaks=lambda uid: counts[name, uid]) if counts else wanted)

@@ -2,7 +2,7 @@
 
 A dead client's APPENDs are still executed by the server (measured: restarted at once, the best-journalled peer made 46-94
 duplicates per 330 messages). So an open intent is looked up only when the destination has settled; and because no wait is long
-enough for every network, the intent stays as a watch until it is old, and folder.sweep removes a copy that lands later.
+enough for every network, the intent stays as a watch until it is old, and sweep.sweep removes a copy that lands later.
 
 Only destination UIDs at or above the intent's UIDNEXT are read. Nothing is searched for.
 """

@@ -20,14 +20,14 @@ from engine.progress import Stop
 from engine.redact import redact
 from engine.report.copy import SetAsideReport
 from engine.transfer import points
-from engine.transfer.ahead import Ahead, nothing_is_known, reader_of
+from engine.transfer.ahead import Ahead, nothing_is_known
 from engine.transfer.breaks import Breaks
-from engine.transfer.folder import FolderMove
+from engine.transfer.folder import FolderMove, ReadTooEarly
 from engine.transfer.matching import Claims
 from engine.transfer.outcome import End
 from engine.transfer.pairs import BREAKS_IN_A_ROW, Link, Pairs, Stopped, compress_where_it_pays
 from engine.transfer.planning import Job, Plan, Rows
-from engine.transfer.reading import Reader
+from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
 from engine.transfer.sessions import Sessions
@@ -175,6 +175,10 @@ class PairWork:
                 row, folder, status = move.row, move.plan, None
                 self._leave_ahead()
                 common.pairs.wait_or_give_up(_with_notice(error, sessions), breaks - 1, BREAKS_IN_A_ROW)
+                common.pairs.reopen(sessions)
+                continue
+            except ReadTooEarly:
+                row, folder, status = move.row, move.plan, None
                 common.pairs.reopen(sessions)
                 continue
             except FolderLost as error:

@@ -28,7 +28,7 @@ MODULES = (
     "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
     "engine/transfer/queues.py", "engine/transfer/planning.py", "engine/transfer/copier.py", "engine/transfer/outcome.py",
-    "engine/transfer/working.py", "engine/transfer/turns.py", "engine/transfer/breaks.py", "engine/pacing/*",
+    "engine/transfer/working.py", "engine/transfer/proving.py", "engine/transfer/turns.py", "engine/transfer/breaks.py", "engine/pacing/*",
 )
 FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change",
          "planning", "outcome", "ahead")
