@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except EngineError as error:
         print_failure(error, args.json)
+        hint(args, error.side, error.detail)
         return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -182,6 +183,14 @@ def _bad_relay() -> Usage:
                  "--via: write https://relay.example:8443, the relay's host and port")
 
 
+def hint(args: argparse.Namespace, side: Side | None, detail: str) -> None:
+    """What to write instead, on stderr, where a failure of a connection to `side` suggests something."""
+    if detail:  # loaded only then: a rerun is to be quick
+        from engine.cli_hints import print_hint
+
+        print_hint(args, side, detail)
+
+
 # -- the commands --------------------------------------------------------------------------------------------------------------
 
 def _check(args: argparse.Namespace) -> int:
@@ -199,6 +208,7 @@ def _check(args: argparse.Namespace) -> int:
         print_json({**result.to_json(), **explanation(result.cause, result.provider)})
     else:
         print_check(result)
+    hint(args, Side.SOURCE, result.detail)
     return OK if result.outcome == "ok" else FAILED
 
 
@@ -233,6 +243,7 @@ def _copy(args: argparse.Namespace) -> int:
     else:
         print_copy(report)
         print(f"账本 / ledger: {path}")
+    hint(args, report.side, report.detail)
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
 
 
@@ -247,7 +258,7 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 
     moved: dict[str, int] = {}
     octets = out_of_order = 0
-    for _ in range(WAITS):
+    for waits in range(WAITS):
         report = copy_mailbox(source, destination, ledger=ledger, source_route=routes[0], destination_route=routes[1],
                               connections=args.connections, progress=bar, stop=stop, retry_set_aside=args.retry_set_aside,
                               recent_days=args.recent_days, pacing=pacing)
@@ -262,6 +273,8 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
         if report.outcome is not CopyOutcome.PAUSED or wait is None or wait > LONGEST_WAIT_SECONDS or stop.asked():
             return report
         print(f"{report.cause}: {redact(report.server_text) or report.detail} — {wait:.0f} s", file=sys.stderr)
+        if not waits:  # a wrong port looks like a busy server: whoever sits it out is to know, once
+            hint(args, report.side, report.detail)
         until = time.monotonic() + wait
         while time.monotonic() < until and not stop.asked():
             time.sleep(0.2)
@@ -289,6 +302,7 @@ def _verify(args: argparse.Namespace) -> int:
         print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
     else:
         print_verify(report)
+    hint(args, report.side, report.detail)
     if report.cause is not None:
         return FAILED
     return OK if report.equal else NOT_ALL

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from engine.causes import Side, Words
-from engine.cli import FAILED, NOT_ALL, OK, account_of
+from engine.cli import FAILED, NOT_ALL, OK, account_of, hint
 from engine.cli_files import Usage, named_ledger
 from engine.endpoint import Route, parse_account_url
 from engine.net.addresses import EVERYWHERE
@@ -115,6 +115,7 @@ def _tell(args: argparse.Namespace, report: UndoReport) -> int:
         print_json({**report.to_json(), **explanation(report.cause, None)})
     else:
         print_undo(report, sys.stdout)
+    hint(args, Side.DESTINATION, report.detail)
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
 
 
