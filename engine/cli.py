@@ -115,16 +115,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 16:
-        raise argparse.ArgumentTypeError("a number from 1 to 16")
-    return number
+    return int(_number(text, 1, 16, int))
 
 
 def _days(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 36_500:
-        raise argparse.ArgumentTypeError("a number of days")
+    return _number(text, 1, 36_500, float)
+
+
+def _number(text: str, least: int, most: int, kind: type[int] | type[float]) -> float:
+    """argparse would name the function that reads it."""
+    try:
+        number = kind(text)
+    except ValueError:
+        number = 0
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r}：请写 {least} 到 {most} 的数 / write a number from {least} to {most}")
     return number
 
 
@@ -138,6 +143,15 @@ def account_of(args: argparse.Namespace, side: Side) -> Account:
                     f"imap+plain://{endpoint}: without protection only this machine is reached; use imaps:// or imap://, "
                     "or say --allow-plaintext")
     return Account(endpoint, login, secret(args, side, f"{login} @ {endpoint}"))
+
+
+def _pair(args: argparse.Namespace) -> str:
+    """As the ledger names it. A mailbox beside itself is refused: nothing would be moved, and everything found equal."""
+    here, there = ends_of(args)
+    if here == there:
+        raise Usage(f"旧邮箱和新邮箱是同一个：{here}；请写两个不同的地址",
+                    f"source and destination are the same mailbox: {here}; write two that differ")
+    return f"{here} -> {there}"
 
 
 def _provider(endpoint: Endpoint, login: str, side: Side) -> str | None:
@@ -213,11 +227,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _copy(args: argparse.Namespace) -> int:
-    here, there = ends_of(args)
-    if here == there:
-        raise Usage(f"旧邮箱和新邮箱是同一个：{here}；请写两个不同的地址",
-                    f"source and destination are the same mailbox: {here}; write two that differ")
-    pair = f"{here} -> {there}"
+    pair = _pair(args)
     path = ledger_path(args, pair)
     is_ledger(args, path)  # a file that cannot be one is told before a password is asked for
     routes = _routes(args)
@@ -239,7 +249,7 @@ def _copy(args: argparse.Namespace) -> int:
     if report.outcome is CopyOutcome.PAUSED:
         report.outcome, report.cause = CopyOutcome.FAILED, report.cause or Cause.INTERRUPTED
     if args.json:
-        print_json({**report.to_json(), **explanation(report.cause, source.endpoint.provider)})
+        print_json({**report.to_json(), "ledger": str(path), **explanation(report.cause, source.endpoint.provider)})
     else:
         print_copy(report)
         print(f"账本 / ledger: {path}")
@@ -284,7 +294,7 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
 def _verify(args: argparse.Namespace) -> int:
     from engine.verify import VerifyMode, verify_mailboxes
 
-    pair = " -> ".join(ends_of(args))
+    pair = _pair(args)
     path = ledger_path(args, pair)
     with_ledger = is_ledger(args, path, must_be=args.ledger is not None)
     source_route, destination_route = _routes(args)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.causes import Side
+from engine.causes import Side, Words
 from engine.endpoint import Secret, parse_account_url
 from engine.errors import EngineError
 from engine.ledger_file import SqliteLedger
@@ -78,7 +78,8 @@ def secret(args: argparse.Namespace, side: Side, whose: str) -> Secret:
     elif name in os.environ:
         text = os.environ[name]
     elif sys.stdin.isatty():
-        text = getpass.getpass(f"{whose}: ", stream=sys.stderr)
+        of = Words("旧邮箱", "old") if side is Side.SOURCE else Words("新邮箱", "new")
+        text = getpass.getpass(f"{of.zh}的密码 / Password of the {of.en} mailbox, {whose}: ", stream=sys.stderr)
     else:
         raise Usage(f"没有 {whose} 的密码；请用 {option} 文件，或设环境变量 {name}",
                     f"no secret for {whose}; give {option} FILE or set {name}")

@@ -205,8 +205,9 @@ class LedgerStore(Protocol):
         """One transaction; durable unless the entry can wait."""
         ...
 
-    def forget_folder(self, folder_id: int) -> None:
-        """Drops runs, intents, set-aside rows, repairs and flags of a folder (its UIDVALIDITY changed; it will be re-adopted)."""
+    def forget_folder(self, row: FolderRow) -> None:
+        """Drops runs, intents, set-aside rows, repairs and flags of a folder (its UIDVALIDITY changed; it will be re-adopted), and stores
+        this row in place of its own, in one transaction: an old end without its runs would hide what is to be read."""
         ...
 
     def append_seconds_peak(self) -> float:

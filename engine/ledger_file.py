@@ -146,10 +146,11 @@ class SqliteLedger:
     def write(self, entry: Entry) -> Written:
         return self._transaction(lambda: self._write(entry), can_wait=entry.can_wait)
 
-    def forget_folder(self, folder_id: int) -> None:
+    def forget_folder(self, row: FolderRow) -> None:
         def forget() -> None:
             for table in _BY_FOLDER:
-                self._db.execute(f"DELETE FROM {table} WHERE folder=?", (folder_id,))  # noqa: S608  # names from the line above
+                self._db.execute(f"DELETE FROM {table} WHERE folder=?", (row.id,))  # noqa: S608  # names from the line above
+            self._put_folder(row)
         self._transaction(forget)
 
     def append_seconds_peak(self) -> float:

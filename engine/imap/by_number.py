@@ -43,6 +43,7 @@ class ByNumber:
         self.known.clear()
         for flight in self._flights.queue:
             flight.numbers.clear()
+            flight.renumbered = True
 
     def forget_the_oldest(self) -> None:
         while len(self.known) > _NUMBERS_KEPT:
@@ -66,7 +67,7 @@ class ByNumber:
     def _numbers_came(self, ended: Flight) -> Ended | None:
         numbers = {uid: sequence for uid, sequence in ended.numbers.items() if sequence}
         self._ask(numbers, ended.octets, ended.cap, ended.alone, ended.begun, otherwise=ended.otherwise)
-        gone = ended.waiting - ended.numbers.keys() if ended.alone else set()
+        gone = ended.waiting - ended.numbers.keys() if ended.alone and not ended.renumbered else set()
         ended.waiting -= numbers.keys() | gone
         return ended.ended(gone=gone) if ended.waiting or gone else None
 

@@ -47,7 +47,8 @@ class Flight:
     """One FETCH in flight. Bodies: `waiting` are the UIDs that it has not answered, `asked` how many there were. Lists: `first` to `last`
     are UIDs (sequence numbers with LIST_BY_NUMBER), `found` what came."""
 
-    __slots__ = ("alone", "asked", "asks", "begun", "cap", "first", "found", "last", "numbers", "octets", "otherwise", "tag", "waiting")
+    __slots__ = ("alone", "asked", "asks", "begun", "cap", "first", "found", "last", "numbers", "octets", "otherwise", "renumbered",
+                 "tag", "waiting")
 
     def __init__(self, tag: bytes, asks: Asks, begun: float, waiting: set[int] | None = None, *, octets: int = 0,
                  cap: int = HARD_CAP, alone: bool = False, otherwise: bool = False, first: int = 0, last: int | None = None) -> None:
@@ -61,6 +62,7 @@ class Flight:
         self.alone = alone
         self.otherwise = otherwise             # in place of one by UID of which nothing was answered
         self.numbers: dict[int, int] = {}      # sequence number of each UID, from NUMBERS
+        self.renumbered = False                # … which are others since
         self.first = first
         self.last = last
         self.found: dict[int, Metadata] = {}

@@ -6,7 +6,7 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
@@ -22,6 +22,7 @@ from engine.transfer.ahead import Ahead
 from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair
+from engine.transfer.proof import Proof
 from engine.transfer.proving import prove
 from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
@@ -59,6 +60,7 @@ class FolderMove:
     recent_since: float | None = None  # Unix time: what is younger goes first
     anew: bool = False              # the ledger's rows were dropped and its counters began at 0
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
+    proof: Proof = field(default_factory=Proof)  # what was appended to this folder in this run and not read back yet
     ahead: Ahead | None = None      # of this folder, if it was opened and read already
     source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is stored and proven
     _reader: Reader | None = None   # … until what it reads is appended
@@ -175,6 +177,7 @@ class FolderMove:
         """Nothing that the ledger says of this folder counts any more, and nobody's claims of another UIDVALIDITY do: what is at the
         destination is adopted, not claimed away by rows that are gone."""
         records.forget()
+        self.proof.clear()
         self.anew = True
         self.claims.renew(run for row in self.store.folders()
                           if row.target == self.plan.target and row.target_uidvalidity == status.uidvalidity
@@ -241,10 +244,11 @@ class FolderMove:
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: prove(self.sessions.target, records, proof),
-                        lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
+                        proof=self.proof, lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
             finished = writer.take(reader.queue, all_read=lambda: self._all_read(reader, records, selected))
-            prove(self.sessions.target, records, writer.proof)
+            prove(self.sessions.target, records, self.proof)
+            self.proof.clear()
         except BaseException as error:
             self._note_break(error, reader, writer)
             reader.abandon()
@@ -280,7 +284,8 @@ class FolderMove:
             try:
                 writer.drain(ask=asks)
                 if asks:
-                    prove(self.sessions.target, records, writer.proof)
+                    prove(self.sessions.target, records, self.proof)
+                    self.proof.clear()
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open

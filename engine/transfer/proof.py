@@ -33,6 +33,10 @@ class Difference(NamedTuple):
 
 class Proof:
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """All of it was proven, or is not there to be."""
         self._target_uids = array("Q")
         self._sent: list[Metadata] = []
         self.raw_headers: dict[int, tuple[int, bytes]] = {}  # destination UID -> source UID, digest of a header with octets over 127

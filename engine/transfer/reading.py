@@ -333,6 +333,10 @@ class Reader:
             self._turns.keep(item, Body(uid, len(content), None, content))
 
     def _large_came(self, item: Listed, body: Body, pipe: FetchPipe) -> None:
+        if self._exact_sizes and item.meta.uid not in self._asked_alone and far_too_short(body.length, item.meta.size):
+            pipe.end_body()
+            self._again(item)
+            return
         mine = self._turns.take(item.meta.uid)
         del self._waiting[item.meta.uid]
         if mine:

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ class Accounted:
 
     def __init__(self, runs: Sequence[Run], set_aside: Iterable[int]) -> None:
         self._first = array("Q", (r.source_first for r in runs))
-        self._last = array("Q", (r.source_last for r in runs))
+        # The highest so far: ledgers of before may hold a run that lies over another.
+        self._last = array("Q", accumulate((r.source_last for r in runs), max))
         self._set_aside = frozenset(set_aside)
 
     def __contains__(self, uid: int) -> bool:
@@ -129,13 +131,12 @@ class FolderRecords:
 
     def forget(self) -> None:
         """Starts the folder anew: its UIDVALIDITY, or the destination's, is not what the rows speak of."""
+        row = FolderRow(self.row.source, self.row.target, self.row.id, source_display=self.row.source_display,
+                        target_display=self.row.target_display, role=self.row.role, note=self.row.note)
         points.reached("before a folder is forgotten")
-        self._store.forget_folder(self.row.id)
+        self._store.forget_folder(row)
         points.reached("after a folder was forgotten")
-        self.runs, self.intents, self.set_aside = [], [], {}
-        self.row = self._store.put_folder(FolderRow(
-            self.row.source, self.row.target, self.row.id, source_display=self.row.source_display,
-            target_display=self.row.target_display, role=self.row.role, note=self.row.note))
+        self.row, self.runs, self.intents, self.set_aside = row, [], [], {}
 
     def _join(self, arrived: Sequence[Arrived], outcome: Outcome) -> list[Run]:
         """Runs for these messages, in ascending UIDs: the run that ends right before the first one is extended, the rest is new."""
@@ -150,13 +151,24 @@ class FolderRecords:
                 after = arrived[at + count]
                 if after.listed.previous != last or after.target_uid != target + count:
                     break
+                if self._begins_between(last, after.listed.meta.uid):
+                    break
                 last = after.listed.meta.uid
                 count += 1
             new = Run(first, last, count, target, outcome, pass_id=pass_id)
-            before = None if at else self._run_ending_at(arrived[0].listed.previous)
+            previous = arrived[0].listed.previous
+            before = None if at or self._begins_between(previous, first) else self._run_ending_at(previous)
             runs.append((before.joined(new) if before else None) or new)
             at += count
         return runs
+
+    def _begins_between(self, last: int, uid: int) -> bool:
+        """Whether a run begins between these neighbours of today's list: what it stands for was deleted at the source since. A run over it
+        would hide behind it."""
+        if uid == last + 1 or not self.runs or self.runs[-1].source_first <= last:
+            return False
+        at = bisect_right(self.runs, last, key=_first_uid)
+        return at < len(self.runs) and self.runs[at].source_first < uid
 
     def _run_ending_at(self, uid: int) -> Run | None:
         if self.runs and self.runs[-1].source_last == uid:  # as while a folder is copied
@@ -238,9 +250,9 @@ class SerialStore:
         with self._lock:
             return self._store.write(entry)
 
-    def forget_folder(self, folder_id: int) -> None:
+    def forget_folder(self, row: FolderRow) -> None:
         with self._lock:
-            self._store.forget_folder(folder_id)
+            self._store.forget_folder(row)
 
     def append_seconds_peak(self) -> float:
         with self._lock:

@@ -27,6 +27,7 @@ from engine.transfer.matching import Claims
 from engine.transfer.outcome import End
 from engine.transfer.pairs import BREAKS_IN_A_ROW, Link, Pairs, Stopped, compress_where_it_pays
 from engine.transfer.planning import Job, Plan, Rows
+from engine.transfer.proof import Proof
 from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import SerialStore
 from engine.transfer.recover import Clock
@@ -157,13 +158,13 @@ class PairWork:
         """One folder to its end, over as many connections as it takes."""
         common, sessions, name = self._common, self._sessions, folder.source.name
         claims, status = self._claims_of(folder.target), common.plan.existing.get(folder.target)
-        row, breaks, lost = common.rows.of(folder), 0, 0
+        row, breaks, lost, unproven = common.rows.of(folder), 0, 0, Proof()
         while True:
             ahead, self._ahead = self._ahead, None
             assert ahead is None or ahead.name == name, "another folder was read ahead"
             move = FolderMove(sessions, common.store, folder, claims, status, common.plan.tally, common.stopping, common.breaks,
                               common.options.retry_set_aside and not breaks, common.clock, row, common.pass_id, common.recent_since(),
-                              ahead=ahead, source_is_free=self._source_is_free)
+                              proof=unproven, ahead=ahead, source_is_free=self._source_is_free)
             self._link = Link.of(sessions.source)
             try:
                 finished = True if name in common.plan.done_with else move.run()

@@ -88,12 +88,13 @@ class _Unresolved(NamedTuple):
 class Writer:
     """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. What `goes_alone` broke
     the connection before: it is announced first, whatever the server offers, and answered before anything else is sent, so that what
-    happens is its doing and the server's words are heard. `prove` is called when PROVE_MESSAGES were appended, to read them back; `lanes`
-    are further connections for servers that must be asked for each literal; `ask_first` asks whatever the server offers."""
+    happens is its doing and the server's words are heard. `proof` takes what is appended, beside what an earlier connection left unproven;
+    `prove` is called when these are PROVE_MESSAGES, to read them back; `lanes` are further connections for servers that must be asked for
+    each literal; `ask_first` asks whatever the server offers."""
 
     def __init__(self, target: Session, records: FolderRecords, claims: Claims, *, uidvalidity: int, floor: int,
                  goes_alone: Callable[[int], bool], stopped: Callable[[], bool], told: Callable[[], None],
-                 prove: Callable[[Proof], None], lanes: Sequence[Session] = (), ask_first: bool = False) -> None:
+                 prove: Callable[[Proof], None], proof: Proof, lanes: Sequence[Session] = (), ask_first: bool = False) -> None:
         self._target = target
         self._gate = target.channel.gate
         self._appender = Appender(target, lanes, ask_first=ask_first)
@@ -115,7 +116,7 @@ class Writer:
         self._again: list[Ready] = []  # the message that is sent once more by itself
         self._sending: list[Ready] = []  # the batch of which not all is on the wire yet
         self._next = _Outcome()
-        self.proof = Proof()
+        self.proof = proof
         self._uidplus = "UIDPLUS" in target.capabilities
 
     def take(self, queue: ByteQueue[Item], all_read: Callable[[], None] | None = None) -> bool:
@@ -142,7 +143,7 @@ class Writer:
                 if len(self.proof) >= PROVE_MESSAGES:
                     self.drain()
                     self._prove(self.proof)
-                    self.proof = Proof()
+                    self.proof.clear()
             else:
                 self._note(item)
         finished = not self._stopped()

@@ -122,10 +122,11 @@ class SqlLedger:
             session.flush()
             return Written([run.id for run in runs], [intent.id for intent in intents])
 
-    def forget_folder(self, folder_id: int) -> None:
+    def forget_folder(self, row: FolderRow) -> None:
         with self._writing() as session:
             for table in (LedgerRun, LedgerIntent, SetAside, LedgerRepair, LedgerFlags):
-                session.execute(delete(table).where(table.folder_id == folder_id))
+                session.execute(delete(table).where(table.folder_id == row.id))
+            self._put_folder(session, row)
 
     def append_seconds_peak(self) -> float:
         with self._reading() as session:

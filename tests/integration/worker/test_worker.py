@@ -181,7 +181,7 @@ def test_a_worker_without_the_newest_fence_writes_nothing(crew: Crew, fresh_user
     assert second is not None
     old, new = SqlLedger(database, move_id, first.fence, 60), SqlLedger(database, move_id, second.fence, 60)
     row = new.put_folder(FolderRow("INBOX", "INBOX"))
-    for write in (lambda: old.put_folder(row), lambda: old.write(Entry(row)), lambda: old.forget_folder(row.id)):
+    for write in (lambda: old.put_folder(row), lambda: old.write(Entry(row)), lambda: old.forget_folder(row)):
         with pytest.raises(LeaseLost):
             write()
     assert new.write(Entry(row)).runs == []

@@ -157,9 +157,9 @@ def test_ids_are_those_of_the_rows_and_an_id_replaces_its_row(tmp_path: Path) ->
     assert ledger.runs(two.id)[1] == Run(9, 12, 4, 1, Outcome.MOVED, written.runs[0])
     assert [i.id for i in ledger.intents(two.id)] == [written.intents[1]]
     assert (ledger.runs(one.id), ledger.intents(one.id)) == ([], [])
-    ledger.forget_folder(one.id)
+    ledger.forget_folder(one)
     assert len(ledger.runs(two.id)) == 2
-    ledger.forget_folder(two.id)
+    ledger.forget_folder(two)
     assert (ledger.runs(two.id), ledger.intents(two.id)) == ([], [])
     ledger.close()
 

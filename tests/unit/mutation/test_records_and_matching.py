@@ -188,7 +188,7 @@ def test_the_store_for_one_caller_at_a_time_passes_everything_on(ledger: SqliteL
     for name in ("runs", "intents", "set_aside", "repairs"):
         assert getattr(store, name)(row.id) == getattr(ledger, name)(row.id) and len(getattr(store, name)(row.id)) == 1, name
     assert store.folders() == ledger.folders()
-    store.forget_folder(row.id)
+    store.forget_folder(row)
     assert (store.runs(row.id), [*store.flags(row.id)]) == ([], [])
 
 

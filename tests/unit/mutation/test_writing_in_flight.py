@@ -13,6 +13,7 @@ from engine.imap.session import Session
 from engine.transfer import writing
 from engine.transfer.handing import Gone, Unreadable
 from engine.transfer.matching import Claims
+from engine.transfer.proof import Proof
 from engine.transfer.writing import Writer
 from tests.unit.mutation.writer_rig import DATE, UIDVALIDITY, MakeWriterRig, content, ready, refused, streamed
 
@@ -201,7 +202,8 @@ def test_lanes_and_the_wish_to_be_asked_reach_the_appender(writer_rig: MakeWrite
 
     monkeypatch.setattr(writing, "Appender", appender)
     lanes: Sequence[Session] = (object(),)  # type: ignore[assignment]
-    rest: dict[str, Any] = {"uidvalidity": 1, "floor": 1, "goes_alone": bool, "stopped": bool, "told": bool, "prove": bool}
+    rest: dict[str, Any] = {"uidvalidity": 1, "floor": 1, "goes_alone": bool, "stopped": bool, "told": bool, "prove": bool,
+                            "proof": Proof()}
     Writer(rig.destination, rig.records, Claims(), lanes=lanes, ask_first=True, **rest)  # type: ignore[arg-type]
     Writer(rig.destination, rig.records, Claims(), **rest)  # type: ignore[arg-type]
     assert given == [(rig.destination, lanes, True), (rig.destination, (), False)]

@@ -270,7 +270,7 @@ def writer_rigs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         def prove(proof: Proof) -> None:
             proven.append((len(proof), len(there.unanswered)))
 
-        writer = Writer(there, records, claims, uidvalidity=UIDVALIDITY, floor=floor, goes_alone=goes_alone,  # type: ignore[arg-type]
+        writer = Writer(there, records, claims, uidvalidity=UIDVALIDITY, floor=floor, goes_alone=goes_alone, proof=Proof(),  # type: ignore[arg-type]
                         stopped=lambda: stop[0], told=lambda: told.append(records.row.moved), prove=prove)
         there.before_send = lambda: intents.extend(ledger.intents(records.row.id)[-1:])
         return WriterRig(there, ledger, records, claims, writer, proven, intents, told, stop)

@@ -86,7 +86,7 @@ def test_what_is_dropped_of_one_folder_stays_in_another(store: LedgerStore) -> N
     assert (store.runs(row.id), store.repairs(row.id), list(store.flags(row.id)), store.set_aside(row.id)) == ([], [], [], [])
     assert [len(rows) for rows in (store.runs(other.id), store.repairs(other.id), list(store.flags(other.id)),
                                    store.set_aside(other.id))] == [1, 1, 1, 1]
-    store.forget_folder(other.id)
+    store.forget_folder(other)
     assert (store.runs(other.id), store.repairs(other.id), list(store.flags(other.id)), store.set_aside(other.id)) == ([], [], [], [])
 
 
@@ -134,7 +134,7 @@ def test_who_lost_the_lease_writes_nothing_and_may_read(portal: PortalForTests) 
     reader = SqlLedger(portal.database, someone.move_id, 0, 0)
     assert reader.runs(row.id)[0].count == 9
     for write in (lambda: reader.write(Entry(row, drop_runs=[reader.runs(row.id)[0].id], drop_flags=True)),
-                  lambda: reader.forget_folder(row.id), lambda: reader.put_folder(INBOX)):
+                  lambda: reader.forget_folder(row), lambda: reader.put_folder(INBOX)):
         with pytest.raises(LeaseLost):
             write()
     assert len(held.runs(row.id)) == 1
