@@ -239,6 +239,27 @@ def test_what_is_asked_for_again_keeps_its_turn(first: bytes, monkeypatch: pytes
         assert uids_of(reader) == list(range(1, 10))
 
 
+def test_a_large_message_that_is_given_far_too_short_is_asked_for_again_and_keeps_its_turn() -> None:
+    large, short = handing.STREAM_OVER * 3, handing.STREAM_OVER + 5
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        line = peer.line()
+        peer.send(META % (1, 1, 10), META % (2, 2, large), META % (3, 3, 10), line.partition(b" ")[0] + b" OK done\r\n")
+        one, two, three = peer.expect(b"UID FETCH 1 "), peer.expect(b"UID FETCH 2 "), peer.expect(b"UID FETCH 3 ")
+        peer.send(body(1), one, b" OK done\r\n", body(2, b"x" * short), two, b" OK done\r\n", body(3), three, b" OK done\r\n")
+        again = peer.expect(b"UID FETCH 2 ")
+        peer.send(body(2, b"x" * large), again, b" OK done\r\n")
+
+    with Scripted(talk) as server, server.session() as session, reader_of(session, 3) as reader:
+        taken = []
+        for item in reader.queue:
+            assert isinstance(item, Ready)
+            content = item.outgoing.content if isinstance(item.outgoing.content, bytes) else b"".join(item.outgoing.content)
+            taken.append((item.listed.meta.uid, len(content)))
+    assert taken == [(1, 10), (2, large), (3, 10)]
+
+
 def test_what_is_not_given_alone_either_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused with its batch and by itself: the others go on, and it comes in parts after them."""
     monkeypatch.setattr(reading, "BATCH_MESSAGES", 4)
