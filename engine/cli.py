@@ -89,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("destination", metavar="DESTINATION")
         command.add_argument("--destination-password-file", type=Path, metavar="FILE", help="the new mailbox's secret")
         command.add_argument("--connections", type=_count, metavar="N",
-                             help="connections to each side (default: as many as the providers allow)")
+                             help="connections to each side, 1 to 16 (default: as many as the providers allow)")
         command.set_defaults(run=run)
     copy.add_argument("--ledger", type=Path, metavar="FILE", help="where the place is kept (default: in the user's state directory)")
-    copy.add_argument("--recent-days", type=_days, metavar="N", help="of each folder, move the mail of the last N days first")
+    copy.add_argument("--recent-days", type=_days, metavar="N", help="of each folder, move the mail of the last N days (1 or more) first")
     copy.add_argument("--retry-set-aside", action="store_true", help="try messages again that an earlier run set aside")
     depth = verify.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="compare UIDs, sizes, flags and dates; no octets are read")

@@ -8,10 +8,15 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engine.causes import Words
 from engine.cli import NOT_ALL, OK
 from engine.cli_files import Usage, named_ledger, unusable
 from engine.ledger_look import LedgerUnusable
+
+if TYPE_CHECKING:  # a run of another command does without
+    from engine.manifest import Manifest
 
 
 def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,11 +60,29 @@ def _report(args: argparse.Namespace) -> int:
                 raise Usage(f"--output {args.output} 写不了（{error.strerror}）；请换一个文件，或者不写 --output，印在屏幕上",
                             f"--output {args.output} cannot be written ({error.strerror}); name another file, or leave it out to "
                             "have the report on standard output") from None
-        proof = manifest_of(ledger).proof
+        manifest = manifest_of(ledger)
     except LedgerUnusable as error:
         raise unusable(args, error) from None
     finally:
         ledger.close()
-    if proof is Proof.BROKEN:
-        print("数目对不上：看报告里的红框。\nThe sum does not hold: see the red box of the report.", file=sys.stderr)
-    return OK if proof is Proof.HOLDS else NOT_ALL
+    if manifest.proof is Proof.HOLDS:
+        return OK
+    why = _not_all(manifest)
+    print(f"{why.zh} / {why.en}", file=sys.stderr)
+    return NOT_ALL
+
+
+def _not_all(manifest: Manifest) -> Words:
+    """Why not every message is accounted for. What an undo took back counts as not moved: the ledger forgets that it was there."""
+    from engine.manifest import Proof
+
+    remaining = manifest.counts.remaining
+    if manifest.proof is Proof.BROKEN:
+        return Words("数目对不上：看报告里的红框。", "The sum does not hold: see the red box of the report.")
+    if remaining > 0:
+        return Words(f"没有搬完：{remaining} 封还没有搬，或者搬了又撤销了；再运行 copy 就接着搬。",
+                     f"Not all is moved: {remaining} not moved yet, or undone; copy goes on from there.")
+    if not manifest.folders:
+        return Words("还没有开始搬；运行 copy。", "Nothing has been moved yet; run copy.")
+    return Words("没有搬完：最后一次没有走完全部文件夹；再运行 copy 就接着搬。",
+                 "Not all is moved: the last pass did not go through every folder; copy goes on from there.")

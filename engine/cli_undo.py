@@ -38,7 +38,7 @@ def add_undo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     undo.add_argument("destination", metavar="DESTINATION", help="alone, it needs --ledger")
     undo.add_argument("--ledger", type=Path, metavar="FILE", help="the ledger of the copy, where --ledger was said to copy, too")
     which = undo.add_mutually_exclusive_group()
-    which.add_argument("--pass", dest="pass_id", type=int, metavar="N", help="this pass (report lists them)")
+    which.add_argument("--pass", dest="pass_id", type=_pass, metavar="N", help="this pass (report lists them)")
     which.add_argument("--last", action="store_true", help="the last pass of which something is there")
     undo.add_argument("--dry-run", action="store_true", help="count what would be removed, change nothing")
     undo.add_argument("--yes", action="store_true", help="do not ask")
@@ -48,6 +48,13 @@ def add_undo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     undo.add_argument("--allow-plaintext", action="store_true", help="allow imap+plain beyond this machine")
     undo.add_argument("--json", action="store_true", help="one JSON object on stdout")
     undo.set_defaults(run=_undo)
+
+
+def _pass(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}：请写第几次，是个数 / write the number of a pass") from None
 
 
 def _undo(args: argparse.Namespace) -> int:

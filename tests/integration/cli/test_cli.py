@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.support.certificates import authority
 from tests.support.dovecot import PASSWORD, Dovecot, Sample, differences, read_back, seed, seed_maildir
 
 ROOT = Path(__file__).parents[3]
-COPY_KEYS = {"outcome", "cause", "folders", "totals", "set_aside", "bytes", "seconds"}
+COPY_KEYS = {"outcome", "cause", "folders", "totals", "set_aside", "bytes", "seconds", "ledger"}
 FOLDER_KEYS = {"source", "target", "role", "total", "moved", "already_there", "excluded", "set_aside"}
 CHECK_KEYS = {"outcome", "cause", "causes", "step", "provider", "server_text", "folders", "messages", "bytes", "largest", "warnings"}
 VERIFY_KEYS = {"equal", "missing", "extra", "altered_flags", "altered_date", "folders"}
@@ -74,6 +75,7 @@ def test_copy_then_verify_then_copy_again(run: Run, fresh_user: str, source_serv
     assert COPY_KEYS <= first.json.keys()
     assert all(FOLDER_KEYS <= folder.keys() for folder in first.json["folders"])
     assert first.json["totals"]["moved"] == sum(map(len, read_back(source_server, fresh_user).values()))
+    assert run("verify", fresh_user, "--json", "--ledger", first.json["ledger"]).json["ledger_used"] is True, "it names its ledger"
     verified = run("verify", fresh_user, "--json")
     assert (verified.code, verified.json["equal"]) == (0, True)
     assert VERIFY_KEYS <= verified.json.keys()
@@ -87,10 +89,12 @@ def test_a_ledger_that_was_deleted_doubles_nothing(run: Run, fresh_user: str, tm
                                                    destination_server: Dovecot) -> None:
     seed(source_server, fresh_user, samples())
     ledger = tmp_path / "place.ledger"
-    assert run("copy", fresh_user, "--ledger", str(ledger)).code == 0
+    told = run("copy", fresh_user, "--ledger", str(ledger))
+    assert (told.code, told.out.splitlines()[-1]) == (0, f"账本 / ledger: {ledger}")
     for file in tmp_path.glob("place.ledger*"):
         file.unlink()
-    assert run("copy", fresh_user, "--ledger", str(ledger), "--json").json["totals"]["moved"] == 0
+    again = run("copy", fresh_user, "--ledger", str(ledger), "--json").json
+    assert (again["totals"]["moved"], again["ledger"]) == (0, str(ledger))
     assert differences(read_back(source_server, fresh_user), read_back(destination_server, fresh_user)) == []
 
 
@@ -178,7 +182,15 @@ def test_via_a_relay(run: Run, fresh_user: str, tmp_path: Path, source_server: D
     (["check", "imap+plain://a@192.0.2.1"], "--allow-plaintext"),
     (["check", "imaps://a@localhost", "--ca-file", "/nonexistent"], "--ca-file"),
     (["check", "imaps://a@localhost", "--via", "http://relay"], "--via"),
-    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--connections", "0"], "--connections"),
+    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--connections", "0"], "--connections: '0'：请写 1 到 16 的数"),
+    (["verify", "imaps://a@localhost", "imaps://b@localhost", "--connections", "17"], "write a number from 1 to 16"),
+    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--connections", "two"], "'two'：请写 1 到 16 的数 / write a number"),
+    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--recent-days", "0"], "--recent-days: '0'：请写 1 到 36500 的数"),
+    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--recent-days", "nan"], "write a number from 1 to 36500"),
+    (["copy", "imaps://a@localhost", "imaps://b@localhost", "--recent-days", "soon"], "write a number from 1 to 36500"),
+    (["copy", "imaps://a@localhost", "imaps://a@LOCALHOST:993"], "the same mailbox: a @ localhost:993"),
+    (["verify", "imaps://a@localhost", "imaps://a@LOCALHOST:993"], "the same mailbox: a @ localhost:993"),
+    (["undo", "imaps://b@localhost", "--pass", "first"], "--pass: 'first'：请写第几次"),
 ])
 def test_what_is_written_wrongly_is_exit_2_and_says_what(arguments: list[str], says: str) -> None:
     done = subprocess.run([sys.executable, "-m", "engine", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
@@ -193,6 +205,30 @@ def test_without_a_secret_it_asks_for_one_of_the_safe_ways() -> None:
                           stdin=subprocess.DEVNULL, timeout=60, check=False, env={"PATH": os.environ["PATH"]})
     assert done.returncode == 2
     assert "--source-password-file" in done.stderr and "BANJIA_SOURCE_PASSWORD" in done.stderr
+
+
+@pytest.mark.parametrize(("command", "asked"), [
+    (["check", "imap+plain://li@localhost:1"], ["旧邮箱的密码 / Password of the old mailbox, li @ localhost:1: "]),
+    (["copy", "imap+plain://li@localhost:1", "imap+plain://xu@localhost:2"],
+     ["旧邮箱的密码 / Password of the old mailbox, li @ localhost:1: ",
+      "新邮箱的密码 / Password of the new mailbox, xu @ localhost:2: "]),
+])
+def test_who_is_asked_for_a_password_is_told_of_which_mailbox(command: list[str], asked: list[str], tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "engine", *command], cwd=ROOT, stdin=child, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, start_new_session=True,
+                               env={"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(tmp_path)})
+    try:
+        assert process.stderr is not None
+        for words in asked:
+            assert process.stderr.read(len(words.encode())).decode() == words
+            os.write(parent, b"not-shown\n")
+            assert process.stderr.read(1) == b"\n"
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+        os.close(parent)
+        os.close(child)
 
 
 def test_a_secret_from_a_file(run: Run, fresh_user: str, tmp_path: Path, source_server: Dovecot) -> None:

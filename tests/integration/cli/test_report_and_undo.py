@@ -80,7 +80,7 @@ def test_the_report_needs_no_login_and_no_secret(line: Line, tmp_path: Path) -> 
     assert (found.code, told(found)["proof"], told(found)["totals"]["moved"]) == (0, "holds", 3)
     assert told(found)["source"].startswith(line.login)
     page = line.report()
-    assert page.code == 0 and "每一封都有着落" in page.out
+    assert (page.code, page.err) == (0, "") and "每一封都有着落" in page.out
     sheet = tmp_path / "report.csv"
     assert line.report("--format", "csv", "--output", str(sheet)).out == ""
     with sheet.open(encoding="utf-8-sig", newline="") as file:
@@ -119,7 +119,10 @@ def test_undo_takes_back_the_last_pass(line: Line) -> None:
     assert (looked.code, told(looked)["totals"]["removed"], line.inbox()) == (0, 2, mails(1, 2, 3, 4, 5, 9))
     done = line.undo("--pass", str(second), "--yes", "--json")
     assert (done.code, told(done)["totals"]["removed"], line.inbox()) == (0, 2, mails(1, 2, 3, 9))
-    assert line.report("--format", "json").code == 3, "the folder is open again"
+    opened = line.report("--format", "json")
+    assert opened.code == 3, "the folder is open again"
+    assert opened.err == ("没有搬完：2 封还没有搬，或者搬了又撤销了；再运行 copy 就接着搬。 / "
+                          "Not all is moved: 2 not moved yet, or undone; copy goes on from there.\n")
     assert told(line.copy())["totals"]["moved"] == 2
     assert line.inbox() == mails(1, 2, 3, 4, 5, 9)
 
