@@ -10,9 +10,16 @@ import sys
 
 gc.set_threshold(100_000)
 
-from engine.cli import main  # noqa: E402  # after the line above: what is imported is what it is about
+from engine.cli_packages import run_or_name_package  # noqa: E402  # after the line above: what is imported is what it is about
+
+
+def _run() -> int:
+    from engine.cli import main
+
+    return main()
+
 
 if __name__ == "__main__":
-    status = main()
+    status = run_or_name_package(_run)
     gc.freeze()
     sys.exit(status)

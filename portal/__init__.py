@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from config import Settings
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # portal/__main__.py comes after this, and says which package is missing
     from flask import Flask
+
+    from config import Settings
 
 
 def create_app(settings: Settings, *, mx_lookup: Callable[[str], list[str]] | None = None) -> Flask:
