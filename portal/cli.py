@@ -15,9 +15,11 @@ from portal.models import Role
 from portal.private_redis import NoRedis
 from portal.security.vault import KeyFiles, VaultError, rotate_keys
 from portal.services.common import ServiceError
+from portal.services.days import ZONE
 from portal.store.db import Database, migrate
 
 FAILED = 1
+_ROLES = tuple(role.value for role in Role)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
 
     up = commands.add_parser("up", help="启动全部进程 / start every process (make run, make demo)")
     up.add_argument("--demo", action="store_true", help="带样例：两台邮件服务器、三个人 / with sample mail servers and people")
-    up.add_argument("--workers", type=int, default=2, choices=range(1, 33), metavar="N", help="搬家进程数 / movers (%(default)s)")
+    up.add_argument("--workers", type=_workers, default=2, metavar="N",
+                    help="搬家进程数，1 到 32 / movers, 1 to 32 (%(default)s)")
     up.add_argument("--logs", action=argparse.BooleanOptionalAction, default=None,
                     help="在屏幕上显示各进程的日志 / show every process's log (default: not with --demo)")
     up.set_defaults(run=_up)
@@ -56,11 +59,26 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("rotate-keys", help="更换封存密码的钥匙 / a new key for sealing secrets").set_defaults(run=_rotate)
 
     invite = commands.add_parser("invite", help="邀请工作人员，印出一次性链接 / print a one-time link for a staff member")
-    invite.add_argument("email")
-    invite.add_argument("--role", type=Role, choices=list(Role), default=Role.HELPDESK)
-    invite.add_argument("--name", default="")
+    invite.add_argument("email", help="给谁 / whom")
+    invite.add_argument("--role", choices=_ROLES, help=f"权限，不写就是 {Role.HELPDESK} / default: {Role.HELPDESK}")
+    invite.add_argument("--name", default="", help="姓名 / the person's name")
     invite.set_defaults(run=_invite)
+
+    role = commands.add_parser("change-role", help="改工作人员的权限，结束他的登录 / give a staff member another role, end their sessions")
+    role.add_argument("email", help="谁 / who")
+    role.add_argument("role", choices=_ROLES)
+    role.set_defaults(run=_change_role)
     return parser
+
+
+def _workers(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= 32:
+        raise argparse.ArgumentTypeError(f"{text!r}：请写 1 到 32 的数 / write a number from 1 to 32")
+    return number
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -124,12 +142,37 @@ def _rotate(args: argparse.Namespace) -> int:
 
 
 def _invite(args: argparse.Namespace) -> int:
-    from portal.first_operator import invitation_link
+    """The link alone on stdout, what there is to say about it on stderr."""
+    from portal.staff_commands import invitation
 
     settings: Settings = load_settings()
     database = Database(settings.database_url)
     try:
-        print(invitation_link(settings, database, args.email, args.name, args.role))
+        made = invitation(settings, database, args.email, args.name, Role(args.role) if args.role else None)
     finally:
         database.close()
+    whom = f"{made.email} {made.name}".strip()
+    account = "新账号 / a new account" if made.is_new else \
+        "账号早就有，以前的链接作废 / the account was there, its older links stop working"
+    print(f"邀请 / invitation: {whom} ({account})\n权限 / role: {made.role}\n"
+          f"链接用一次，有效到 / one-time link, good until: {made.expires_at.astimezone(ZONE):%Y-%m-%d %H:%M %z}", file=sys.stderr)
+    if made.name_kept:
+        print(f"姓名没有改，还是“{made.name}” / the name was not changed, it is still “{made.name}”", file=sys.stderr)
+    sys.stderr.flush()
+    print(made.link)
+    return 0
+
+
+def _change_role(args: argparse.Namespace) -> int:
+    from portal.staff_commands import new_role
+
+    database = Database(load_settings().database_url)
+    try:
+        done = new_role(database, args.email, Role(args.role))
+    finally:
+        database.close()
+    if done.was is done.role:
+        print(f"{done.email} 本来就是 {done.role}。 {done.email} is {done.role} already.")
+    else:
+        print(f"{done.email}：{done.was} → {done.role}，要重新登录。 {done.email}: {done.was} → {done.role}, has to sign in again.")
     return 0

@@ -35,17 +35,11 @@ def first_operator(settings: Settings) -> FirstOperator:
             if known := session.scalar(operators.where(Staff.password_hash.is_not(None))):
                 return FirstOperator(known.email)
             staff = session.scalar(operators) or create_staff(session, SYSTEM, FIRST_OPERATOR, Role.OPERATOR)
-            return FirstOperator(staff.email, _invitation(session, settings, staff))
+            return FirstOperator(staff.email, invitation_link(session, settings, staff))
     finally:
         database.close()
 
 
-def invitation_link(settings: Settings, database: Database, email: str, name: str, role: Role) -> str:
-    """A one-time link for a new member of staff, or for one who has not set a password yet. Raises ServiceError."""
-    with database.session() as session:
-        known = session.scalar(select(Staff).where(Staff.email == email.strip().lower(), Staff.password_hash.is_(None)))
-        return _invitation(session, settings, known or create_staff(session, SYSTEM, email, role, name))
-
-
-def _invitation(session: Session, settings: Settings, staff: Staff) -> str:
+def invitation_link(session: Session, settings: Settings, staff: Staff) -> str:
+    """One-time, to set a password; links made before stop working. Raises ServiceError."""
     return f"{settings.base_url}/invitation/{invite(session, SYSTEM, staff, settings)}"
