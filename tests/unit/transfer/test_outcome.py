@@ -59,6 +59,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def test_a_folder_that_nobody_came_to_is_told_as_it_was_counted(run: Run) -> None:
     assert run.report().folders == [FolderReport("日本", "There", "archive", total=7)]
+    run.plan.folders = [run.folder._replace(rule="view", note="renamed:x")]
+    assert run.report().folders == [FolderReport("日本", "There", "archive", total=7, rule="view", note="renamed:x")]
 
 
 def test_what_earlier_runs_moved_was_there_already(run: Run) -> None:
