@@ -128,7 +128,8 @@ def test_the_command_line_moves_a_mailbox_as_the_readme_says(tmp_path: Path) -> 
 
 def test_make_help_tells_each_target_in_both_languages_and_one_style() -> None:
     """Chinese, " / ", English that begins with what it does; no full stop at the end."""
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    shown = subprocess.run(["make", "--no-print-directory", "help"],  # as it is also when these tests run under make
+                           cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     targets = re.findall(r"^([a-z-]+):.* #", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     listed = [re.fullmatch(r"  make ([a-z-]+) +(.*[\u4e00-\u9fff].*) / ([a-z][^\u4e00-\u9fff]*[^.])", line) for line in shown]
     assert all(listed), shown

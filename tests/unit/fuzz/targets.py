@@ -196,7 +196,7 @@ def folder_name(octets: bytes) -> None:
 def arguments(octets: bytes) -> None:
     """Whatever is given, no line end and no NUL is on a line."""
     text = octets.decode("utf-8", "replace")
-    for build in (encoder.quoted, lambda t: encoder.astring(t)[0], encoder.mailbox, encoder.flag, encoder.internal_date,
+    for build in (encoder.quoted, lambda t: encoder.astring(t)[0], encoder.mailbox, encoder.flag, lambda t: encoder.internal_date(t)[0],
                   lambda t: encoder.flag_list(t.split(" ")), lambda t: encoder.id_list({t[:9]: t})):
         with contextlib.suppress(encoder.EncodeError):
             built = build(text)
