@@ -1,22 +1,15 @@
 """A folder is read while the destination is busy with other things: when, when not, and what becomes of it when something breaks."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.provider_simulator import message
 from tests.support.simulator_faults import Action, Fault
-from tests.unit.simulation.rig import Make, Rig, rigs
+from tests.unit.simulation.rig import Make, Rig
 
 Heard = list[tuple[str, str]]
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    with rigs(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Stories in which mail was once lost, doubled or left unproven under a "complete": each is told as short as it can be."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +14,8 @@ from tests.support.provider_simulator import Action, Fault
 from tests.support.simulator_fetch import FetchVerbs
 from tests.support.simulator_mail import BodyFault, Form, Message
 from tests.unit.simulation import scenario
-from tests.unit.simulation.rig import Make, rigs
+from tests.unit.simulation.rig import Make
 from tests.unit.simulation.world import Killed
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    with rigs(tmp_path) as make:
-        yield make
-
 
 # -- what was appended before a connection broke is read back, too ------------------------------------------------------------------
 

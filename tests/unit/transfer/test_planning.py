@@ -2,9 +2,7 @@
 broke off misleads neither the next look nor the report. In the simulation's world, where time is virtual."""
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,14 +15,8 @@ from engine.transfer.planning import Plan, Rows
 from engine.transfer.tally import Tally
 from tests.support.provider_simulator import PROFILES, Action, AppendRefusal, Fault, message
 from tests.unit.folders.listing import folder
-from tests.unit.simulation.rig import Make, Rig, rigs
+from tests.unit.simulation.rig import Make, Rig
 from tests.unit.transfer.moving import Bench, MakeBench
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Make]:
-    with rigs(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture
