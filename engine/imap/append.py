@@ -1,9 +1,10 @@
 """Appending messages: the best of MULTIAPPEND, LITERAL+, LITERAL- and plain APPEND (RFC 3502, RFC 7888, RFC 3501 §6.3.11).
 
 `send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
-Where a server has to be asked before each literal, one connection appends one message a round trip. So several connections ("lanes") take
-turns: each message's last octets are sent in the source's order, a little apart, so that the server stores them in that order; the UIDs
-that come back tell whether it did, and after the first that did not one lane goes on alone (`in_order`).
+Several connections ("lanes") can fill one folder. Where a server has to be asked before each literal, one connection appends one message a
+round trip: so they take turns, each message's last octets are sent in the source's order, a little apart, so that the server stores them in
+that order; the UIDs that come back tell whether it did, and after the first that did not one lane goes on alone (`in_order`). Where whole
+batches go unasked, next door, the ends of the commands are held back in turn (held_ends.py).
 Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
 connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused, Throttled
 from engine.imap.channel import Channel, Tagged
+from engine.imap.held_ends import DIGESTS, Command, HeldEnds
 from engine.imap.session import Session
 from engine.wire import encoder
 from engine.wire.decoder import number, uid_list
@@ -30,11 +32,11 @@ MULTIAPPEND_BATCH = 128       # messages in one command: one refusal voids them 
 _LITERAL_MINUS = 4096         # RFC 7888 §5
 _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
-_DIGESTS = 256 * 1024         # octets a second a server may take to store (and scan) what it was sent, before it answers
 _BLOCKED = 0.0005             # seconds: a wait that was longer ended when the server spoke, not when we came to listen
 _TURN_NEWEST = 0.2            # share of the newest in what a lane's turn is thought to take
 _TURN_SHORTER = 0.95          # … and what is left of that when a turn was over before we came to listen
 _TURN_MOST = 1.0              # seconds that it is thought to take at first, at most
+NEAR_SECONDS = 0.01           # round trip up to which the end of a command can wait for the answer to another
 
 
 class AppendMethod(StrEnum):
@@ -73,25 +75,13 @@ class _Head(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Command:
-    """One APPEND on the wire: its connection, its tag and the places in the batch that it stores."""
-
-    channel: Channel
-    tag: bytes
-    places: list[int]
-    octets: int = 0
-    begun_at: float = 0.0  # when it was announced by turns
-    ended_at: float = 0.0  # when its last octets were sent
-
-
-@dataclass(slots=True)
 class Pending:
     """A batch under way. `octets` are those that were sent and not answered. `unread`: the server refused a message before it asked for
     its octets, which were not taken."""
 
     batch: Sequence[Outgoing]
     unread: bool = field(default=False, kw_only=True)
-    commands: list[_Command] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     results: list[Appended | None] = field(default_factory=list)
 
     @property
@@ -107,7 +97,7 @@ def _flags_on_the_wire(flags: tuple[str, ...]) -> tuple[bytes, bool]:
 
 class Appender:
     """`max_batch`: how many messages share one fate, 1 where each has its own command. A longer batch is sent as several commands.
-    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal.
+    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal, or is near.
     `ask_first`: ask for each literal over 4 KiB although the server takes them unasked."""
 
     def __init__(self, session: Session, lanes: Sequence[Session] = (), *, ask_first: bool = False) -> None:
@@ -119,10 +109,12 @@ class Appender:
             self._at_once = min(self._at_once, _LITERAL_MINUS)
         self.method = method_of(session)
         self.max_batch = MULTIAPPEND_BATCH if self.method is AppendMethod.MULTIAPPEND else 1
-        self._lanes = [session, *lanes] if self.max_batch == 1 and self._at_once != _UNLIMITED else [session]
+        held = bool(lanes) and fills_together(session) and session.rtt <= NEAR_SECONDS and not ask_first
+        self._lanes = [session, *lanes] if held or (self.max_batch == 1 and self._at_once != _UNLIMITED) else [session]
+        self._ends = HeldEnds([lane.channel for lane in self._lanes]) if held else None
         self._turn = 0
-        self._last: _Command | None = None
-        self._last_on: dict[Channel, _Command] = {}
+        self._last: Command | None = None
+        self._last_on: dict[Channel, Command] = {}
         self._turn_seconds = min(session.rtt, _TURN_MOST)  # of a round trip, and of storing a message
         self._last_uid: int | None = None
         self._pending: list[Pending] = []
@@ -131,8 +123,18 @@ class Appender:
 
     @property
     def in_order(self) -> bool:
-        """Whether what is sent is surely stored in that order: over one connection."""
-        return len(self._lanes) == 1
+        """Whether what is sent is surely stored in that order."""
+        return len(self._lanes) == 1 if self._ends is None else self._ends.in_order
+
+    @property
+    def holding(self) -> bool:
+        """Whether the end of something sent waits for more to be sent, or for `let_end`."""
+        return self._ends is not None and self._ends.holding
+
+    def let_end(self) -> None:
+        """What was sent gets its end: it waits for nothing but the answers to what was sent before. Raises ConnectionBroken."""
+        if self._ends is not None:
+            self._ends.let_end()
 
     def outstanding(self) -> int:
         """Octets of messages sent and not answered."""
@@ -144,7 +146,8 @@ class Appender:
         """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`, and with `ask_first` each does). Messages
         that cannot be written on the wire (keyword, date, folder name) are not sent and come back with that error. Raises
         ConnectionBroken and the like."""
-        self._channel.must_be_free()
+        if self._ends is None:
+            self._channel.must_be_free()
         pending = Pending(batch, [], [None] * len(batch))
         heads = [self._head(pending, place, message) for place, message in enumerate(batch)]
         if ask_first:
@@ -158,10 +161,14 @@ class Appender:
             return pending
         self._pending.append(pending)
         places = [place for place, head in enumerate(heads) if head is not None]
-        stream = self._channel.stream
-        stream.idle = self._channel.timeouts.idle + self.outstanding() / _DIGESTS  # it stores what was sent before it takes more
+        streams = [lane.channel.stream for lane in self._lanes]
+        for stream in streams:
+            stream.idle = self._channel.timeouts.idle + self.outstanding() / DIGESTS  # it stores what was sent before it takes more
         try:
-            if len(self._lanes) > 1:
+            if self._ends is not None:
+                for group in self._groups(places, batch, heads):
+                    self._send_without_end(self._ends, pending, mailbox, group, heads)
+            elif len(self._lanes) > 1:
                 self._send_by_turns(pending, mailbox, places, heads)
             else:
                 for group in self._groups(places, batch, heads):
@@ -174,13 +181,16 @@ class Appender:
                 self._abandon()
             raise
         finally:
-            stream.idle = self._channel.timeouts.idle
+            for stream in streams:
+                stream.idle = self._channel.timeouts.idle
         return pending
 
     def hear(self) -> None:
         """Takes the answers that are here already; a server that asks for a pause in one has it before the next batch."""
         for lane in self._lanes:
             lane.channel.hear()
+        if self._ends is not None:
+            self._ends.hear()
 
     def _groups(self, places: list[int], batch: Sequence[Outgoing], heads: Sequence[_Head | None]) -> Iterator[list[int]]:
         """Places that share a command. What is likely refused goes alone: a message without octets (in MULTIAPPEND it takes back all
@@ -224,34 +234,57 @@ class Appender:
             return None
 
     def _send_command(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
+        command = self._send_all_but_end(pending, mailbox, places, heads)
+        if not command.ended:
+            self._put(b"\r\n")
+            command.ended = True
+
+    def _send_without_end(self, ends: HeldEnds, pending: Pending, mailbox: bytes, places: list[int],
+                          heads: Sequence[_Head | None]) -> None:
+        """On whichever connection's turn it is. What takes its time (a stream, a question) finds everything before it ended."""
+        batch = pending.batch
+        if not all(isinstance(batch[place].content, bytes) and self._goes_unasked(heads[place], batch[place]) for place in places):
+            ends.let_end()
+        self._channel = ends.next_channel()
+        try:
+            command = self._send_all_but_end(pending, mailbox, places, heads)
+            self._flush()
+            ends.sent(command)
+        finally:
+            self._channel = self._session.channel
+
+    def _goes_unasked(self, head: _Head | None, message: Outgoing) -> bool:
+        return head is not None and head.ordinary and message.size <= self._at_once
+
+    def _send_all_but_end(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> Command:
         tag = self._channel.new_tag()
-        command = _Command(self._channel, tag, places)
+        command = Command(self._channel, tag, places, ended=False)
         pending.commands.append(command)
         self._put(tag + b" APPEND " + mailbox)
         for place in places:
             message, head = pending.batch[place], heads[place]
             assert head is not None
             command.octets += message.size
-            if head.ordinary and message.size <= self._at_once:
+            if self._goes_unasked(head, message):
                 self._put(head.octets + b"+}\r\n")
             else:
                 self._put(head.octets + b"}\r\n")
                 self._flush()
                 if not self._channel.await_continuation(tag):
-                    pending.unread = True
-                    return  # answered instead (too big, over quota): the command is over, and so is its batch
+                    pending.unread = command.ended = True
+                    return command  # answered instead (too big, over quota): the command is over, and so is its batch
             self._put_content(message)
-        self._put(b"\r\n")
+        return command
 
     # -- several connections that take turns -------------------------------------------------------------------------------------
 
     def _send_by_turns(self, pending: Pending, mailbox: bytes, places: list[int], heads: Sequence[_Head | None]) -> None:
         """Each message is announced on its lane while those before it are under way, and sent when the server asks for it. What may be
         sent unasked (LITERAL-) has the first lane for itself."""
-        unasked = {place for place in places if (head := heads[place]) and head.ordinary and pending.batch[place].size <= self._at_once}
+        unasked = {place for place in places if self._goes_unasked(heads[place], pending.batch[place])}
         lanes = self._lanes if self._at_once < 0 else self._lanes[1:]
         asked = [place for place in places if place not in unasked]
-        announced: deque[_Command] = deque()
+        announced: deque[Command] = deque()
         to_announce = iter(asked)
         for place in places:
             self.hear()
@@ -277,24 +310,24 @@ class Appender:
             self._last = self._last_on[command.channel] = command
         self._channel = self._session.channel
 
-    def _begin_unasked(self, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
+    def _begin_unasked(self, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> Command:
         head = heads[place]
         assert head is not None
         self._channel = self._session.channel
-        command = _Command(self._channel, self._channel.new_tag(), [place], pending.batch[place].size)
+        command = Command(self._channel, self._channel.new_tag(), [place], pending.batch[place].size)
         self._put(command.tag + b" APPEND " + mailbox + head.octets + b"+}\r\n")
         pending.commands.append(command)
         return command
 
-    def _announce(self, channel: Channel, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> _Command:
+    def _announce(self, channel: Channel, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> Command:
         head = heads[place]
         assert head is not None
-        command = _Command(channel, channel.new_tag(), [place], pending.batch[place].size, time.monotonic())
+        command = Command(channel, channel.new_tag(), [place], pending.batch[place].size, time.monotonic())
         channel.stream.write(command.tag + b" APPEND " + mailbox + head.octets + b"}\r\n")
         pending.commands.append(command)
         return command
 
-    def _learn(self, command: _Command, waited: float) -> None:
+    def _learn(self, command: Command, waited: float) -> None:
         """How long a lane's turn takes: from its last octets, or its announcement, to its next `+`. A `+` that was there before we came
         to listen says only that we came too late: then the lanes' turns are moved closer, until they are waited for again."""
         if waited <= _BLOCKED:
@@ -304,7 +337,7 @@ class Appender:
         took = time.monotonic() - max(before.ended_at if before else 0.0, command.begun_at)
         self._turn_seconds += _TURN_NEWEST * (took - self._turn_seconds)
 
-    def _keep_apart(self, command: _Command) -> None:
+    def _keep_apart(self, command: Command) -> None:
         """Waits until the message before this one, on another lane, was surely taken first."""
         before = self._last
         if before is None or before.channel is command.channel:
@@ -366,20 +399,19 @@ class Appender:
     def wait(self, pending: Pending) -> list[Appended]:
         """The results of a batch, in its order. A refused MULTIAPPEND gives every message of that command the same error: nothing of it
         was stored (RFC 3502 §3). Raises ConnectionBroken when the answer is lost: then nothing is known."""
-        self._channel.must_be_free()
         pending.commands.sort(key=_place)  # by turns, they were announced ahead
         while pending.commands:
             command = pending.commands[0]
-            answer = command.channel.finish(command.tag, patience=command.octets / _DIGESTS)
+            tagged = command.finish() if self._ends is None else self._ends.answer_to(command)
             pending.commands.pop(0)
-            self._record(pending, command, answer.tagged)
+            self._record(pending, command, tagged)
         if pending in self._pending:
             self._pending.remove(pending)
         results = [result for result in pending.results if result is not None]
         assert len(results) == len(pending.batch), "a message of the batch has no result"
         return results
 
-    def _record(self, pending: Pending, command: _Command, tagged: Tagged) -> None:
+    def _record(self, pending: Pending, command: Command, tagged: Tagged) -> None:
         batch = pending.batch
         if tagged.status != b"OK":
             error = self._channel.refusal(tagged, "append", [batch[place].uid for place in command.places])
@@ -389,14 +421,19 @@ class Appender:
         uidvalidity, uids = _appenduid(tagged, len(command.places))
         for index, place in enumerate(command.places):
             pending.results[place] = Appended(batch[place].uid, uids[index] if uids else None, None, uidvalidity)
-        if uids and len(self._lanes) > 1:
+        if uids and len(self._lanes) > 1 and self._ends is None:
             if self._last_uid is not None and uids[0] < self._last_uid:
                 self._lanes = self._lanes[:1]
             self._last_uid = uids[-1]
 
 
-def _place(command: _Command) -> int:
+def _place(command: Command) -> int:
     return command.places[0]
+
+
+def fills_together(session: Session) -> bool:
+    """Whether several connections can fill one of this server's folders at once: whole batches go unasked."""
+    return method_of(session) is AppendMethod.MULTIAPPEND and "LITERAL+" in session.capabilities
 
 
 def method_of(session: Session) -> AppendMethod:

@@ -113,7 +113,8 @@ class Channel:
         self.bodies_by_number = False          # UID FETCH was seen to give no bodies, FETCH by number to give them (263)
         self.sizes_that_lie = 0                # messages that came twice with another length than RFC822.SIZE
         self.leaving = False                   # LOGOUT was sent: BYE is expected
-        self.owner: str | None = None          # the stream of responses that has the connection for itself
+        self.owner: str | None = None          # what has the connection for itself: a stream of responses, a command that has no end yet
+        self.appends_one_by_one = False        # while one APPEND had no end, another of the same mailbox was not answered
         # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.
         self._prefix = b"B" + os.urandom(4).hex().encode("ascii")
         self._count = 0
@@ -232,6 +233,10 @@ class Channel:
         if tagged is not None:
             del self._answers[tag]
         return tagged
+
+    def speaks_within(self, seconds: float, *, of: bytes) -> bool:
+        """Whether the tag is answered, or something can be read in so many seconds. Raises ConnectionBroken when the peer hung up."""
+        return self._answers.get(of) is not None or self.stream.readable_within(seconds)
 
     def await_continuation(self, tag: bytes) -> bool:
         """True when the server asks for the octets (`+`); False when it answered the command instead (RFC 3501 §7.5)."""

@@ -52,6 +52,7 @@ class Opening:
         self._on_step = on_step
         self._step: Step | None = None
         self._stream: Stream | None = None
+        self._dialled = 0.0
 
     def open(self) -> None:
         """Raises Refused, Throttled, ConnectionBroken or ProtocolError, with nothing left open."""
@@ -114,6 +115,7 @@ class Opening:
 
     def _connect(self) -> None:
         self._begin(Step.NAME)
+        self._dialled = time.monotonic()
         transport = dial(self.endpoint.host, self.endpoint.port, self.route, timeout=self.timeouts.connect, side=self.side,
                          account=pacing_key(self.account), on_resolved=lambda: self._begin(Step.CONNECT))
         self._stream = Stream(transport, side=self.side, idle=self.timeouts.idle)
@@ -161,6 +163,7 @@ class Opening:
             found = classify_transport(Transport.GREETING_TIMEOUT if silent else Transport.CLOSED_BEFORE_GREETING)
             raise ConnectionBroken(found.cause, causes=found.causes, detail=f"{error.detail} before it greeted",
                                    retry_after=found.retry_after) from None
+        self.channel.rtt = min(self.channel.rtt, time.monotonic() - self._dialled)  # surely no longer than this
         self.greeting = decode_reply(line)
         if line.startswith(b"+OK"):
             raise Refused(Cause.DNS_CONNECT, server_text=self.greeting, detail="this is a POP3 port; IMAP is usually 993")

@@ -237,6 +237,19 @@ class Stream:
         self._buffer, self._position = data, 0
         return True
 
+    def readable_within(self, seconds: float) -> bool:
+        """True as soon as something can be read without waiting; False when nothing came in that time, which ends nothing."""
+        deadline = time.monotonic() + seconds
+        while not self.readable():
+            started = time.monotonic()
+            descriptor = self._transport.fileno()
+            if descriptor < 0 or started >= deadline:
+                return False
+            self._poll.register(descriptor, select.POLLIN)
+            self._poll.poll((deadline - started) * 1000)
+            self.waited += time.monotonic() - started
+        return True
+
     # -- writing ---------------------------------------------------------------------------------------------------------------
 
     def write(self, *parts: bytes | memoryview) -> None:

@@ -41,7 +41,8 @@ def copy_mailbox(source: Account, destination: Account, *, ledger: LedgerStore, 
     the servers asked of others who use the same accounts."""
     options = CopyOptions(connections, retry_set_aside, recent_days)
     sink, stop = progress or Silent(), stop or Stop()
-    pairs = Pairs(source, destination, source_route or Route(), destination_route or Route(), sink, stop.asked, {})
+    pairs = Pairs(source, destination, source_route or Route(), destination_route or Route(), sink, stop.asked, {},
+                  single=connections == 1)
     pairs.paces = _paces(pairs, pacing or MemoryPaceStore(), connections)
     common = Common(SerialStore(ledger), pairs, Plan(Tally(sink, 0, 0, 0)), stop, options, clock or Clock())
     pairs.stopping = common.stopping

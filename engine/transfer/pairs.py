@@ -15,7 +15,7 @@ from typing import NamedTuple
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, Throttled
-from engine.imap.append import AppendMethod, method_of
+from engine.imap.append import NEAR_SECONDS, AppendMethod, fills_together, method_of
 from engine.imap.compress import pays
 from engine.imap.session import Session
 from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
@@ -31,7 +31,7 @@ QUICK_SECONDS = 30.0             # a failure that took longer is final for this 
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 COMPRESS_AFTER_OCTETS = 2 << 20  # a link is judged by so many
 COMPRESS_WAITED = 0.7            # … and is the bottleneck when it was waited for this share of the time
-LANES = 1                        # further connections of a pair to a destination that must be asked for each literal
+LANES = 1                        # further connections of a pair to a destination that must be asked for each literal; the first: one more
 LANES_FROM_CONNECTIONS = 3       # that a provider lets a mailbox have, before a pair may have two at the destination
 LANES_FROM_SECONDS = 0.005       # round trip from which a second connection for asked literals pays
 
@@ -65,7 +65,8 @@ def compress_where_it_pays(session: Session, since: Link) -> bool:
 
 @dataclass
 class Pairs:
-    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting."""
+    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting. `single`: the move is to use one
+    connection to each side."""
 
     source: Account
     destination: Account
@@ -74,11 +75,12 @@ class Pairs:
     sink: ProgressSink
     stopping: Callable[[], bool]
     paces: Mapping[Side, Pace]
+    single: bool = False
     _at_login: set[Side] = field(default_factory=set)  # the secret was sent and not answered
 
-    def open(self, *, here: bool = True, lanes: int = LANES) -> Sessions:
-        """One connection to each side, both at once, and `lanes` further ones to a destination where they pay. Raises what the source said,
-        else what the destination said. Not `here`: only if it may be opened at once."""
+    def open(self, *, here: bool = True, first: bool = False) -> Sessions:
+        """One connection to each side, both at once, and further ones to a destination where they pay. Raises what the source said, else
+        what the destination said. Not `here`: only if it may be opened at once."""
         self._at_login = set()
         opened: dict[Side, Session | BaseException] = {}
 
@@ -97,7 +99,7 @@ class Pairs:
         helper.join()
         source, target = opened[Side.SOURCE], opened[Side.DESTINATION]
         if isinstance(source, Session) and isinstance(target, Session):
-            return Sessions(source, target, self._open_lanes(target, lanes))
+            return Sessions(source, target, self._open_lanes(target, first), first)
         for one in (source, target):
             if isinstance(one, Session):
                 one.close()
@@ -111,13 +113,19 @@ class Pairs:
         account, route = (self.source, self.source_route) if side is Side.SOURCE else (self.destination, self.destination_route)
         return self.paces[side].connect(lambda gate: Session.open(account, route, side=side, on_step=note, gate=gate), here=here)
 
-    def _open_lanes(self, target: Session, lanes: int) -> list[Session]:
-        """Further connections where the server must be asked for each literal, is not next door, and lets a mailbox have several. That one
-        cannot be opened is no failure: the others do the work."""
+    def _lanes(self, target: Session, first: bool) -> int:
+        """Further connections that pay. Where the server must be asked for each literal and is not next door, each pair has some. Where
+        it stores whole batches and is next door, the pair with the largest folder has one, so that this folder is not the last to end."""
         if target.limits.connections < LANES_FROM_CONNECTIONS:
-            return []
-        if method_of(target) not in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS) or target.rtt < LANES_FROM_SECONDS:
-            return []
+            return 0
+        if fills_together(target):
+            return int(first and not self.single and target.rtt <= 2 * NEAR_SECONDS)  # known as yet: to be connected and greeted
+        asked = method_of(target) in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS)
+        return LANES + first if asked and target.rtt >= LANES_FROM_SECONDS else 0
+
+    def _open_lanes(self, target: Session, first: bool) -> list[Session]:
+        """That one cannot be opened is no failure: the others do the work."""
+        lanes = self._lanes(target, first)
         opened: list[Session] = []
         try:
             while len(opened) < lanes:
@@ -128,22 +136,22 @@ class Pairs:
         return opened
 
     def open_first(self) -> Sessions:
-        """The pair that moves the inbox, mostly the largest folder: with one lane more."""
-        return self._persist(BREAKS_AT_THE_START, LANES + 1)
+        """The pair that moves the inbox, mostly the largest folder."""
+        return self._persist(BREAKS_AT_THE_START, first=True)
 
     def reopen(self, sessions: Sessions) -> None:
         """The same pair on new connections."""
         close(sessions)
-        fresh = self._persist(BREAKS_IN_A_ROW, max(LANES, len(sessions.lanes)))
+        fresh = self._persist(BREAKS_IN_A_ROW, first=sessions.first)
         sessions.source, sessions.target, sessions.lanes = fresh.source, fresh.target, fresh.lanes
 
-    def _persist(self, most: int, lanes: int) -> Sessions:
+    def _persist(self, most: int, *, first: bool) -> Sessions:
         """Opens the connections; a broken one is tried again `most` times, a stated wait is obeyed. A server that took long to fail
         is not tried again: each try may count as a login there, and somebody waits for our word."""
         for tries in range(most + 1):
             begun = time.monotonic()
             try:
-                return self.open(lanes=lanes)
+                return self.open(first=first)
             except (ConnectionBroken, Throttled) as error:
                 slow = isinstance(error, ConnectionBroken) and time.monotonic() - begun > QUICK_SECONDS
                 at_login = error.side in self._at_login and isinstance(error, ConnectionBroken)

@@ -8,8 +8,10 @@ from engine.imap.session import Session
 
 @dataclass
 class Sessions:
-    """One connection to each side; `lanes` are further ones to a destination that must be asked for each literal."""
+    """One connection to each side; `lanes` are further ones to a destination whose folders several can fill. `first`: it moves the inbox,
+    mostly the largest folder."""
 
     source: Session
     target: Session
     lanes: list[Session] = field(default_factory=list)
+    first: bool = False

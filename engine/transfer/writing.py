@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
-from engine.imap.append import Appended, Appender, Outgoing, Pending
+from engine.imap.append import NEAR_SECONDS, Appended, Appender, Outgoing, Pending
 from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
@@ -30,8 +30,7 @@ from engine.transfer.records import Arrived, FolderRecords, Listed
 from engine.transfer.repair import ladder
 
 WINDOW_BATCHES = 3            # batches appended and not yet answered
-WINDOW_BATCHES_AFAR = 8       # … where an answer takes FAR_SECONDS or longer
-FAR_SECONDS = 0.01
+WINDOW_BATCHES_AFAR = 8       # … where an answer takes longer than NEAR_SECONDS
 WINDOW_BYTES = 6 << 20        # … and their octets that are held, to be sent again
 WINDOW_STREAMED = 32 << 20    # … and all their octets: of large messages, which are not held, too
 BATCH_BYTES = 1 << 20         # octets of one batch; a larger message goes alone
@@ -106,7 +105,7 @@ class Writer:
         self._stopped = stopped
         self._told = told
         self._prove = prove
-        self._window = WINDOW_BATCHES_AFAR if target.rtt > FAR_SECONDS else WINDOW_BATCHES
+        self._window = WINDOW_BATCHES_AFAR if target.rtt > NEAR_SECONDS else WINDOW_BATCHES
         self._sent: deque[_Sent] = deque()
         self._sent_octets = self._held_octets = 0
         self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
@@ -140,6 +139,8 @@ class Writer:
                 elif alone or (not self._sent and not queue.ready()):  # the destination must not idle while a batch fills
                     self._send(batch)
                     batch, octets = [], 0
+                if self._appender.holding and not queue.ready():
+                    self._appender.let_end()
                 if len(self.proof) >= PROVE_MESSAGES:
                     self.drain()
                     self._prove(self.proof)
@@ -150,6 +151,8 @@ class Writer:
         if batch and finished:
             self._send(batch)
         if finished and all_read is not None:
+            while self._window == WINDOW_BATCHES and len(self._sent) > 1:  # next door, who has less to do takes the next folder
+                self._finish_oldest()
             all_read()
         self.drain()
         return finished
@@ -213,7 +216,7 @@ class Writer:
     def _finish_oldest(self) -> None:
         """Takes the answer to the oldest batch. Before refused messages go again, what follows in the window is answered."""
         answered = [self._answer_oldest()]
-        if len(answered[0][0].batch) > 1 and any(result.error is not None for result in answered[0][1]):
+        if any(result.error is not None for result in answered[0][1]):
             while self._sent:
                 answered.append(self._answer_oldest())
         for sent, results in answered:

@@ -136,10 +136,46 @@ def test_that_lanes_stored_messages_out_of_their_order_is_counted_over_all_folde
     report = one.copy().report
     assert report is not None and report.outcome.value == "complete"
     for folder in ("INBOX", "Projects"):
-        there = [m.content for m in one.destination.account()[folder].messages]
-        here = [m.content for m in one.source.account()[folder].messages]
-        assert sorted(there) == sorted(here) and there != here
+        assert one.contents("source", folder) == one.contents("destination", folder) and not one.in_order(folder)
     assert report.out_of_order >= 2
+
+
+# -- one more connection to a destination next door that stores whole batches
+
+BATCHES = "IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND"
+
+
+@pytest.mark.parametrize(("destination", "pairs", "latency", "further"), [
+    (BATCHES, 2, 0.0005, 1), (BATCHES, 1, 0.0005, 0), (BATCHES, 2, 0.012, 0), ("IMAP4rev1 UIDPLUS MULTIAPPEND", 2, 0.0005, 0)])
+def test_the_inbox_has_one_more_connection_where_whole_batches_are_stored_next_door(
+        filled_rig: Make, destination: str, pairs: int, latency: float, further: int) -> None:
+    one = filled_rig(destination, connections=pairs)
+    one.fill(40)
+    one.destination.manners.latency = latency
+    assert one.copy().ended == "complete"
+    assert (one.source.connections, one.destination.connections) == (pairs, pairs + further)
+    assert len({c.connection for c in one.destination.commands if c.verb == "APPEND"}) == 1 + further
+    assert one.in_order("INBOX")
+    assert (one.source.open_now, one.destination.open_now) == (0, 0)
+
+
+def test_a_provider_that_gives_two_connections_gives_none_for_that(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filled_rig(BATCHES, connections=2)
+    one.destination.manners.latency = 0.0005
+    monkeypatch.setattr(Session, "limits", Limits(connections=2))
+    assert one.copy().ended == "complete"
+    assert one.destination.connections == 2
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_the_inbox_has_its_connections_again_after_one_broke(filled_rig: Make, skip: int) -> None:
+    one = filled_rig(BATCHES, connections=2)
+    one.fill(40)
+    one.destination.manners.latency = 0.0005
+    one.destination.faults.append(Fault("APPEND", Action.CLOSE, skip=skip))
+    assert one.copy().ended == "complete"
+    assert one.destination.connections == 2 + 1 + 2
+    assert one.in_order("INBOX")
 
 
 # -- further pairs and the end

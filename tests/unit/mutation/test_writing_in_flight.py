@@ -256,3 +256,27 @@ def test_a_batch_of_which_every_message_was_settled_is_not_suspected_again(write
     rig = writer_rig(refuses=lambda message: refused("NO not this") if message.uid == 2 else None)
     rig.take(ready(1), ready(2), ready(3))
     assert (rig.writer.suspects(), rig.runs(), rig.aside()) == ([], [(1, 1, 100), (3, 1, 101)], {2: "NO not this"})
+
+
+@pytest.mark.parametrize(("rtt", "under_way"), [(0.01, 1), (0.0101, 4)])
+def test_next_door_that_all_is_read_is_told_when_one_batch_is_left_and_far_away_at_once(
+        writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch, rtt: float, under_way: int) -> None:
+    monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
+    monkeypatch.setattr(writing, "WINDOW_BATCHES", 4)
+    rig, left = writer_rig(rtt=rtt), []
+    assert rig.take(*(ready(uid) for uid in range(1, 5)), all_read=lambda: left.append(len(rig.destination.unanswered)))
+    assert left == [under_way]
+    assert rig.runs() == [(1, 4, 100)]
+
+
+def test_what_was_sent_gets_its_end_when_the_next_message_is_waited_for(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
+    rig = writer_rig()
+
+    def hold() -> None:
+        rig.destination.holding = True
+
+    rig.destination.before_send = hold
+    rig.take(*(ready(uid) for uid in range(1, 6)), waits_for=lambda item: item.listed.meta.uid == 4)
+    assert [words for words in rig.destination.said if words[0] in ("send", "let end")] == [
+        ("send", 1), ("send", 2), ("let end",), ("send", 3), ("send", 4), ("send", 5)]

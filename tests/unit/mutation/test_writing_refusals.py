@@ -48,11 +48,12 @@ def test_before_a_refused_batch_goes_again_what_follows_is_answered(writer_rig: 
     assert (rig.records.row.moved, rig.aside(), rig.open_intents(), repairs(rig)) == (6, {}, [], [])
 
 
-def test_a_message_that_was_refused_alone_goes_again_at_once(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_was_refused_alone_goes_again_when_nothing_else_is_under_way(writer_rig: MakeWriterRig,
+                                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
     rig = writer_rig(refuses=in_turn(refused("NO bare newlines")))
     rig.take(ready(1, BARE), ready(2))
-    assert rig.destination.said == [("send", 1), ("send", 2), ("answered", 1), ("send", 1), ("answered", 1), ("answered", 2)]
+    assert rig.destination.said == [("send", 1), ("send", 2), ("answered", 1), ("answered", 2), ("send", 1), ("answered", 1)]
 
 
 def test_the_words_of_the_message_count_and_not_those_of_its_batch(writer_rig: MakeWriterRig) -> None:

@@ -137,6 +137,7 @@ class Destination:
     slept: list[float] = field(default_factory=list)
     before_send: Callable[[], None] = lambda: None
     in_order: bool = True                            # whether it stored what it was sent in that order
+    holding: bool = False                            # whether the end of something waits for more to be sent
     answers: int = 0
 
     def __post_init__(self) -> None:
@@ -179,6 +180,10 @@ class Destination:
 
     def hear(self) -> None:
         """It has said nothing that was not asked for."""
+
+    def let_end(self) -> None:
+        self.said.append(("let end",))
+        self.holding = False
 
     def wait(self, sent: Batch) -> list[Appended]:
         self.now += self.answer_seconds
@@ -231,8 +236,9 @@ class WriterRig:
     told: list[int]                     # messages moved, at each call
     stop: list[bool]
 
-    def take(self, *items: Item, waits_for: Callable[[Item], bool] = lambda item: False, stops_before: int = 0) -> bool:
-        return self.writer.take(Handed(items, waits_for, stops_before, self.stop))  # type: ignore[arg-type]
+    def take(self, *items: Item, waits_for: Callable[[Item], bool] = lambda item: False, stops_before: int = 0,
+             all_read: Callable[[], None] | None = None) -> bool:
+        return self.writer.take(Handed(items, waits_for, stops_before, self.stop), all_read)  # type: ignore[arg-type]
 
     def sent(self) -> list[tuple[int, ...]]:
         return [tuple(words[1:]) for words in self.destination.said if words[0] == "send"]

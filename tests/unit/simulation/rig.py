@@ -32,6 +32,11 @@ class Rig(Story):
     def contents(self, server: str, folder: str = "INBOX") -> Counter[bytes]:
         return Counter(m.content for m in getattr(self, server).account()[folder].messages)
 
+    def in_order(self, folder: str) -> bool:
+        """Whether the folder holds the same on both sides, one message behind the other."""
+        here, there = ([m.content for m in server.account()[folder].messages] for server in (self.source, self.destination))
+        return here == there
+
     def is_exact(self) -> bool:
         return self.contents("source") == self.contents("destination")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.imap.held_ends import Command, HeldEnds
 from tests.unit.simulation import invariants
 from tests.unit.simulation.scenario import Story
 
@@ -46,6 +47,27 @@ def test_every_story_ends_well(first: int, tmp_path: Path, happened: Counter[str
         story.run()
         invariants.check(story)
         happened.update(story.happened)
+
+
+@pytest.mark.parametrize("uidplus", ["UIDPLUS ", ""])
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS // 2, TOGETHER))
+def test_every_story_ends_well_where_several_connections_fill_a_folder(first: int, uidplus: str, tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    held: Counter[bool] = Counter()
+    real = HeldEnds.sent
+
+    def sent(ends: HeldEnds, command: Command) -> None:
+        real(ends, command)
+        held[ends.holding] += 1
+
+    monkeypatch.setattr(HeldEnds, "sent", sent)
+    for seed in range(first, first + TOGETHER):
+        print("seed", seed)
+        story = Story(f"next door {seed}", tmp_path, destination=f"IMAP4rev1 {uidplus}LITERAL+ MULTIAPPEND")
+        story.next_door()
+        story.run()
+        invariants.check(story)
+    assert held[True] >= TOGETHER
 
 
 @pytest.mark.skipif(SEEDS < 120, reason="so few seeds need not meet everything")

@@ -1,0 +1,115 @@
+"""Several connections that fill one folder at once, in order: an APPEND's end is held back until everything sent before it was answered.
+
+What a MULTIAPPEND brings is stored while it comes and shown at its last line end (RFC 3502 §3). So a near server works at several commands
+together, and their order is that of their ends: next door, where the wait for an answer before the next end costs nothing.
+Must not: send anything else to a connection whose end is held (`Channel.owner` says so; nothing of a command that never ends is stored).
+Always: an end is held for a moment, while whoever sends has more to send (`let_end`). A server that locks the folder for a whole command
+may wait for our other connection's lock: after PATIENCE_SECONDS of silence all ends are sent, and one connection goes on alone.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.imap.channel import Channel, Tagged
+
+PATIENCE_SECONDS = 10.0
+DIGESTS = 256 * 1024  # octets a second a server may take to store (and scan) what it was sent, before it answers
+
+_OWNER = "an APPEND whose end is held back"
+
+
+@dataclass(slots=True)
+class Command:
+    """One APPEND on the wire: its connection, its tag and the places in the batch that it stores. Not `ended`: the line end that closes it
+    was not sent."""
+
+    channel: Channel
+    tag: bytes
+    places: list[int]
+    octets: int = 0
+    begun_at: float = 0.0  # when it was announced by turns
+    ended_at: float = 0.0  # when its last octets were sent
+    ended: bool = True
+    answer: Tagged | None = None
+
+    def patience(self) -> float:
+        """Seconds that the server may be silent about it beyond the usual."""
+        return self.octets / DIGESTS
+
+    def finish(self) -> Tagged:
+        """Waits for the answer."""
+        if self.answer is None:
+            self.answer = self.channel.finish(self.tag, patience=self.patience()).tagged
+        return self.answer
+
+
+class HeldEnds:
+    """`channels` are of the same mailbox at the same server, the pair's own first."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = list(channels)
+        self._turn = 0
+        self._unanswered: deque[Command] = deque()
+
+    @property
+    def in_order(self) -> bool:
+        """Whether what is sent is surely stored in that order."""
+        return not self._channels[0].appends_one_by_one
+
+    @property
+    def holding(self) -> bool:
+        return any(not command.ended for command in self._unanswered)
+
+    def next_channel(self) -> Channel:
+        """Whose turn it is; waits until no end is held there."""
+        channel = self._channels[self._turn] if self.in_order else self._channels[0]
+        self._turn = (self._turn + 1) % len(self._channels)
+        while channel.owner is not None:
+            self._answer_first()
+        return channel
+
+    def sent(self, command: Command) -> None:
+        """All of the command but its end is on the wire; a command that was refused before has ended."""
+        waits = any(not other.ended or other.channel is not command.channel for other in self._unanswered)
+        self._unanswered.append(command)
+        if waits and not command.ended:
+            command.channel.owner = _OWNER
+        elif not command.ended:
+            self._end(command)
+
+    def hear(self) -> None:
+        """Takes what is answered already, and sends the ends that waited for it."""
+        while self._unanswered and (answer := self._unanswered[0].channel.answered(self._unanswered[0].tag)) is not None:
+            self._unanswered[0].answer = answer
+            self._next()
+
+    def let_end(self) -> None:
+        """Waits until no end is held: nobody knows when more will be sent."""
+        while self.holding:
+            self._answer_first()
+
+    def answer_to(self, command: Command) -> Tagged:
+        while command.answer is None:
+            self._answer_first()
+        return command.answer
+
+    def _answer_first(self) -> None:
+        first = self._unanswered[0]
+        if self.holding and not first.channel.speaks_within(PATIENCE_SECONDS + first.patience(), of=first.tag):
+            self._channels[0].appends_one_by_one = True
+            for command in self._unanswered:
+                if not command.ended:
+                    self._end(command)
+        first.finish()
+        self._next()
+
+    def _next(self) -> None:
+        self._unanswered.popleft()
+        if self._unanswered and not self._unanswered[0].ended:
+            self._end(self._unanswered[0])
+
+    def _end(self, command: Command) -> None:
+        command.channel.owner, command.ended = None, True
+        command.channel.stream.write(b"\r\n")
