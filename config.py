@@ -297,7 +297,8 @@ SETTINGS: tuple[Setting, ...] = (
             "多久核对一次数据库和队列。", "How often the database and the queues are compared."),
     Setting("CONNECTIONS", "connections", "number", _number(1, 10), "4",
             "每个邮箱每边最多同时几路连接（服务商规定更少时按规定；新服务器一边能加快时会多几路）。",
-            "The most connections per mailbox to each side (fewer where the provider demands it; a few more to the new server where they pay)."),
+            "The most connections per mailbox to each side (fewer where the provider demands it; to the new server a few more where they "
+            "pay)."),
     Setting("RELAY_CONFIG", "relay_config", "path", _path, None,
             "中继的配置文件，只有中继进程要用。", "The relay's configuration file; only the relay needs it."),
     Setting("LOG_FORMAT", "log_format", "text, json", _log_format, "text",

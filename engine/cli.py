@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description="Moves a mailbox from one IMAP server to another. 把一个邮箱搬到另一台 IMAP 服务器。")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, prog=parser.prog)  # else it formats a usage to find that out
     check = commands.add_parser("check", help="log in and count what would be moved", epilog=_EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     check.add_argument("source", metavar="URL")

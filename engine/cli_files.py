@@ -6,7 +6,6 @@ Must not: write a secret anywhere; create a ledger where one is only to be read.
 from __future__ import annotations
 
 import argparse
-import getpass
 import hashlib
 import os
 import sys
@@ -79,7 +78,9 @@ def secret(args: argparse.Namespace, side: Side, whose: str) -> Secret:
         text = os.environ[name]
     elif sys.stdin.isatty():
         of = Words("旧邮箱", "old") if side is Side.SOURCE else Words("新邮箱", "new")
-        text = getpass.getpass(f"{of.zh}的密码 / Password of the {of.en} mailbox, {whose}: ", stream=sys.stderr)
+        from getpass import getpass  # where somebody is asked
+
+        text = getpass(f"{of.zh}的密码 / Password of the {of.en} mailbox, {whose}: ", stream=sys.stderr)
     else:
         raise Usage(f"没有 {whose} 的密码；请用 {option} 文件，或设环境变量 {name}",
                     f"no secret for {whose}; give {option} FILE or set {name}")
