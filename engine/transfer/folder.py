@@ -62,7 +62,7 @@ class FolderMove:
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
     proof: Proof = field(default_factory=Proof)  # what was appended to this folder in this run and not read back yet
     ahead: Ahead | None = None      # of this folder, if it was opened and read already
-    source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is stored and proven
+    source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is proven
     _reader: Reader | None = None   # … until what it reads is appended
 
     def run(self) -> bool:

@@ -120,7 +120,7 @@ class Writer:
 
     def take(self, queue: ByteQueue[Item], all_read: Callable[[], None] | None = None) -> bool:
         """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return. `all_read` is
-        called once nothing more comes, before that is waited for."""
+        called once nothing more comes, and far away before that is waited for."""
         batch: list[Ready] = []
         octets = 0
         for item in queue.until(self._stopped):
@@ -151,8 +151,8 @@ class Writer:
         if batch and finished:
             self._send(batch)
         if finished and all_read is not None:
-            while self._window == WINDOW_BATCHES and len(self._sent) > 1:  # next door, who has less to do takes the next folder
-                self._finish_oldest()
+            if self._window == WINDOW_BATCHES:  # next door there is time while the end is proven: who has less to do takes the next folder
+                self.drain()
             all_read()
         self.drain()
         return finished
