@@ -72,6 +72,7 @@ class FolderRow(NamedTuple):
     gone: int = 0               # moved, and deleted at the source since; never replayed
     flags_updated: int = 0      # messages whose changed flags were carried over after the copy
     source_modseq: int = 0      # HIGHESTMODSEQ up to which flags are carried over (RFC 7162); 0: the source does not tell
+    unproven_from: int = 0      # what was appended at this destination UID and above was not read back yet; 0: all was
     rule: str | None = None     # why the folder is left out
     note: str | None = None     # how its name was changed for the destination
     complete: bool = False

@@ -35,8 +35,11 @@ CREATE TABLE IF NOT EXISTS flags (id INTEGER PRIMARY KEY, folder INTEGER NOT NUL
 CREATE INDEX IF NOT EXISTS flags_of_folder ON flags (folder, id);
 CREATE TABLE IF NOT EXISTS passes (id INTEGER PRIMARY KEY, begun_at REAL NOT NULL, ended_at REAL, outcome TEXT NOT NULL DEFAULT '');
 """
-_FORMAT = "2"
-_UPGRADES = {"1": ("ALTER TABLE runs ADD COLUMN pass INTEGER NOT NULL DEFAULT 0",)}  # what a file of an older format lacks
+_FORMAT = "3"
+_UPGRADES: dict[str, tuple[str, ...]] = {  # what a file of an older format lacks
+    "1": ("ALTER TABLE runs ADD COLUMN pass INTEGER NOT NULL DEFAULT 0",),
+    "2": (),  # of a folder's row: what was not read back
+}
 _BY_FOLDER = ("runs", "intents", "set_aside", "repairs", "flags")
 _CHUNKS_AT_ONCE = 64
 _T = TypeVar("_T")

@@ -23,7 +23,7 @@ from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
 from engine.transfer.matching import Claims, Pair
 from engine.transfer.proof import Proof
-from engine.transfer.proving import prove
+from engine.transfer.proving import prove, prove_earlier
 from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
 from engine.transfer.sessions import Sessions
@@ -106,6 +106,8 @@ class FolderMove:
                 return False
             if again or not records.row.target_uidvalidity:
                 self._adopt(records, selected, status)
+            if records.row.unproven_from and not self.proof:
+                prove_earlier(self.sessions.source, self.sessions.target, records)
         except (ConnectionBroken, ProtocolError) as error:
             self.breaks.count(self.plan.source.name, error.uids)
             raise
@@ -257,6 +259,7 @@ class FolderMove:
             raise
         if not finished:
             reader.abandon()
+            records.write(can_wait=True)
         return finished, reader
 
     def _all_read(self, reader: Reader, records: FolderRecords, selected: Selected) -> None:
@@ -280,12 +283,13 @@ class FolderMove:
         """Keeps what is known. Where the destination's connection still stands, its outstanding answers are waited for first, and what was
         appended is read back; nothing more is sent to a server that asked to wait."""
         if error.side is Side.SOURCE or isinstance(error, Throttled):
-            asks = not isinstance(error, Throttled)
+            asks = error.side is Side.SOURCE
             try:
                 writer.drain(ask=asks)
                 if asks:
                     prove(self.sessions.target, records, self.proof)
                     self.proof.clear()
+                    records.write(can_wait=True)
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open

@@ -1,4 +1,5 @@
-"""What was appended is read back over the connection that appended it, and what is not as it was sent is named in the ledger.
+"""What was appended is read back over the connection that appended it, and what is not as it was sent is named in the ledger. What a run
+that died, or was told to wait, did not read back is recalled from the ledger, and read back by the next.
 
 Must not: append, remove or repair anything. The comparison itself is proof.py's.
 """
@@ -6,9 +7,9 @@ from __future__ import annotations
 
 from engine.causes import Cause, Side
 from engine.errors import EngineError, MessageRefused, Refused, Throttled
-from engine.imap.fetch import fetch_headers, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_digests, fetch_headers, fetch_metadata
 from engine.imap.session import Session
-from engine.ledger import Repair, RepairRow, SetAsideRow
+from engine.ledger import Outcome, Repair, RepairRow, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points
@@ -18,21 +19,67 @@ from engine.transfer.writing import FolderLost
 from engine.wire import encoder
 
 GONE = "the folder that was filled is not there any more"
+NOT_THERE = "not there when read back"
+NOT_THERE_NOW = "not there when the next run read it back"
 
 
 def prove(target: Session, records: FolderRecords, proof: Proof) -> None:
     """Reads back that each message of this run is there with as many octets as were sent, its date and its flags. What is not is
-    named, never passed over. (A destination that estimates sizes cannot be asked for them.)"""
-    if not proof:
-        return
-    points.reached("before what was appended is read back")
-    unlike = _read_back(target, records.row.target, proof)
-    if len(unlike) == len(proof) and all(u.there is None for u in unlike):
-        raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
-    altered = _altered_headers(target, proof)
-    target.unselect()
+    named, never passed over. (A destination that estimates sizes cannot be asked for them.) Then nothing of the folder is unproven,
+    which the next write says."""
+    if proof:
+        points.reached("before what was appended is read back")
+        unlike = _read_back(target, records.row.target, proof)
+        if len(unlike) == len(proof) and all(u.there is None for u in unlike):
+            raise FolderLost(Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE)
+        altered = _altered_headers(target, proof)
+        target.unselect()
+        _name(target, records, unlike, altered, NOT_THERE)
+    records.row = records.row._replace(unproven_from=0)
+
+
+def prove_earlier(source: Session, target: Session, records: FolderRecords) -> None:
+    """Reads back what an earlier run appended and did not, as the source's EXAMINEd folder lists it today. What the source says of a size
+    may be a guess: where the sizes are unlike, every octet is compared."""
+    floor, repaired, proof = records.row.unproven_from, records.repaired(), Proof()
+    for run in [run for run in records.runs if run.outcome is Outcome.MOVED and run.target_first + run.count > floor]:
+        for meta, target_uid in _as_listed_today(source, run, floor):
+            if meta.uid not in repaired:  # another message was stored
+                proof.add(meta, target_uid)
+    if proof:
+        points.reached("before what an earlier run appended is read back")
+        unlike = [u._replace(octets=u.octets and not _is_equal(source, target, u)) for u in _read_back(target, records.row.target, proof)]
+        target.unselect()
+        _name(target, records, unlike, [], NOT_THERE_NOW)
+    records.row = records.row._replace(unproven_from=0)
+
+
+def _is_equal(source: Session, target: Session, unlike: Difference) -> bool:
+    here, there = (list(fetch_digests(*one)) for one in ((source, [unlike.source_uid]), (target, [unlike.target_uid])))
+    return bool(here and there) and here[0][1] == there[0][1]
+
+
+def _as_listed_today(source: Session, run: Run, floor: int) -> list[tuple[Metadata, int]]:
+    """The run's messages from destination UID `floor` on, each with its own. Empty where one left the source since: nobody knows whose
+    copy is whose."""
+    skipped = max(0, floor - run.target_first)
+    dense = run.source_last - run.source_first + 1 == run.count
+    first = run.source_first + skipped if dense else run.source_first
+    listed = sorted(fetch_metadata(source, first, run.source_last), key=_uid)
+    if len(listed) != (run.count - skipped if dense else run.count):
+        return []
+    rest = listed if dense else listed[skipped:]
+    return list(zip(rest, range(run.target_first + skipped, run.target_first + run.count), strict=True))
+
+
+def _uid(meta: Metadata) -> int:
+    return meta.uid
+
+
+def _name(target: Session, records: FolderRecords, unlike: list[Difference], altered: list[tuple[int, int]], not_there: str) -> None:
+    """Into the ledger: what is not there or not as it was sent is set aside, a date or keyword that was not stored is a repair."""
     exact = Quirk.SIZE_IS_ESTIMATE not in provider(target.provider).quirks
-    aside = {u.source_uid: SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u), u.sent.size)
+    aside = {u.source_uid: SetAsideRow(u.source_uid, Cause.INCOMPLETE, _unlike_words(u, not_there), u.sent.size)
              for u in unlike if u.there is None or (u.octets and exact)}
     aside |= {uid: SetAsideRow(uid, Cause.INCOMPLETE, f"at the destination as UID {copy}, but its server changed octets of the header")
               for uid, copy in altered}
@@ -71,9 +118,9 @@ def _altered_headers(target: Session, proof: Proof) -> list[tuple[int, int]]:
     return proof.altered_headers(fetch_headers(target, uids)) if altered else []
 
 
-def _unlike_words(unlike: Difference) -> str:
+def _unlike_words(unlike: Difference, not_there: str) -> str:
     if unlike.there is None:
-        return f"accepted by the destination as UID {unlike.target_uid}, and not there when read back"
+        return f"accepted by the destination as UID {unlike.target_uid}, and {not_there}"
     return (f"at the destination as UID {unlike.target_uid}, but with {unlike.there.size} octets instead of {unlike.sent.size}: "
             "the server altered it")
 

@@ -86,6 +86,10 @@ class FolderRecords:
                 lowest = min(lowest, run.target_first)
         return displaced
 
+    def repaired(self) -> set[int]:
+        """Source UIDs of what was moved changed."""
+        return {repair.uid for repair in self._store.repairs(self.row.id)}
+
     def stored_flags(self) -> StoredFlags:
         return StoredFlags(self._store.flags(self.row.id))
 
@@ -104,6 +108,9 @@ class FolderRecords:
                       vanished=row.vanished + vanished, repaired=row.repaired + len(repairs),
                       moved=row.moved + (len(arrived) if outcome is Outcome.MOVED else 0),
                       already_there=row.already_there + (len(arrived) if outcome is Outcome.ALREADY_THERE else 0))
+        if arrived and outcome is Outcome.MOVED:
+            lowest = min(a.target_uid for a in arrived)
+            row = row._replace(unproven_from=min(row.unproven_from or lowest, lowest))
         flags = [pack((a.listed.meta.uid, a.listed.meta.flags) for a in arrived)] if arrived else []
         points.reached("before a write of the ledger")
         written = self._store.write(Entry(row, close_intents=close, runs=runs, set_aside=set_aside, clear_set_aside=clear_set_aside,

@@ -34,6 +34,7 @@ class LedgerFolder(Row):
     gone: Mapped[int] = mapped_column(default=0, server_default="0")  # moved, and deleted at the source since
     flags_updated: Mapped[int] = mapped_column(default=0, server_default="0")
     source_modseq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # flags are carried over up to here; 0: not told
+    unproven_from: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # at the destination: not read back from here on
     rule: Mapped[str | None]  # why the folder is left out
     note: Mapped[str | None]  # how its name was changed
     complete: Mapped[bool] = mapped_column(default=False)  # the manifest was reconciled for source_uidnext

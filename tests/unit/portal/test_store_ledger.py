@@ -43,8 +43,8 @@ def store(request: pytest.FixtureRequest) -> LedgerStore:
 def test_every_column_of_a_folder_comes_back(store: LedgerStore) -> None:
     row = store.put_folder(INBOX)
     full = FolderRow("INBOX", "Posteingang", row.id, 2**32 - 1, 2**32 - 1, 12, 2**32 - 2, "收件箱", "Eingang", "inbox", 10, 6, 1, 0, 1, 2,
-                     2**40, 3, 4, 5, 2**63 - 1, "ads", "renamed:x", True)
-    assert 0 not in {getattr(full, name) for name in ("repaired", "gone", "flags_updated", "source_modseq")}
+                     2**40, 3, 4, 5, 2**63 - 1, 2**32 - 3, "ads", "renamed:x", True)
+    assert 0 not in {getattr(full, name) for name in ("repaired", "gone", "flags_updated", "source_modseq", "unproven_from")}
     store.write(Entry(full))
     assert store.folders() == [full]
 
