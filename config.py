@@ -296,9 +296,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("RECONCILE_SECONDS", "reconcile_seconds", "seconds", _number(1, 600), "30",
             "多久核对一次数据库和队列。", "How often the database and the queues are compared."),
     Setting("CONNECTIONS", "connections", "number", _number(1, 10), "4",
-            "每个邮箱每边最多同时几路连接（服务商规定更少时按规定；新服务器一边能加快时会多几路）。",
-            "The most connections per mailbox to each side (fewer where the provider demands it; to the new server a few more where they "
-            "pay)."),
+            "每个邮箱最多同时用几对连接（服务商规定更少时按规定）；能加快时，新服务器一边最多可到两倍再加一路。",
+            "Over how many pairs of connections a mailbox is moved at most (fewer where the provider demands it). The new server may get "
+            "up to twice as many and one more, where they pay."),
     Setting("RELAY_CONFIG", "relay_config", "path", _path, None,
             "中继的配置文件，只有中继进程要用。", "The relay's configuration file; only the relay needs it."),
     Setting("LOG_FORMAT", "log_format", "text, json", _log_format, "text",

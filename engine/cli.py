@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description="Moves a mailbox from one IMAP server to another. 把一个邮箱搬到另一台 IMAP 服务器。")
-    commands = parser.add_subparsers(dest="command", required=True, prog=parser.prog)  # else it formats a usage to find that out
+    commands = parser.add_subparsers(dest="command", required=True, prog=parser.prog)  # else argparse formats a usage line to find it
     check = commands.add_parser("check", help="log in and count what would be moved", epilog=_EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     check.add_argument("source", metavar="URL")
@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("destination", metavar="DESTINATION")
         command.add_argument("--destination-password-file", type=Path, metavar="FILE", help="the new mailbox's secret")
         command.add_argument("--connections", type=_count, metavar="N",
-                             help="connections to each side, 1 to 16 (default: as many as the providers allow)")
+                             help="connections to each side, 1 to 16 (default: as many as the providers allow; a copy may use more to the "
+                                  "destination where they pay)")
         command.set_defaults(run=run)
     copy.add_argument("--ledger", type=Path, metavar="FILE", help="where the place is kept (default: in the user's state directory)")
     copy.add_argument("--recent-days", type=_days, metavar="N", help="of each folder, move the mail of the last N days (1 or more) first")

@@ -1,10 +1,10 @@
 """Appending messages: the best of MULTIAPPEND, LITERAL+, LITERAL- and plain APPEND (RFC 3502, RFC 7888, RFC 3501 §6.3.11).
 
 `send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
-Several connections ("lanes") can fill one folder. Where a server has to be asked before each literal, one connection appends one message a
-round trip: so they take turns, each message's last octets are sent in the source's order, a little apart, so that the server stores them in
-that order; the UIDs that come back tell whether it did, and after the first that did not one lane goes on alone (`in_order`). Where whole
-batches go unasked, next door, the ends of the commands are held back in turn (held_ends.py).
+Several connections ("lanes") can fill one folder. A server that must be asked before each literal stores one message a round trip on each:
+so they take turns. The last octets of messages are sent in the source's order, a little apart; the UIDs that come back tell whether the
+server kept it. After the first that it did not, one lane goes on alone (`in_order`). Next door, where whole batches go unasked, the ends
+of commands are held back (held_ends.py).
 Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
 connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused, Throttled
 from engine.imap.channel import Channel, Tagged
-from engine.imap.held_ends import DIGESTS, Command, HeldEnds
+from engine.imap.held_ends import DIGESTS, NEAR_SECONDS, Command, HeldEnds
 from engine.imap.session import Session
 from engine.wire import encoder
 from engine.wire.decoder import number, uid_list
@@ -36,7 +36,6 @@ _BLOCKED = 0.0005             # seconds: a wait that was longer ended when the s
 _TURN_NEWEST = 0.2            # share of the newest in what a lane's turn is thought to take
 _TURN_SHORTER = 0.95          # … and what is left of that when a turn was over before we came to listen
 _TURN_MOST = 1.0              # seconds that it is thought to take at first, at most
-NEAR_SECONDS = 0.01           # round trip up to which the end of a command can wait for the answer to another
 
 
 class AppendMethod(StrEnum):
@@ -97,7 +96,8 @@ def _flags_on_the_wire(flags: tuple[str, ...]) -> tuple[bytes, bool]:
 
 class Appender:
     """`max_batch`: how many messages share one fate, 1 where each has its own command. A longer batch is sent as several commands.
-    `lanes`: further sessions of the same mailbox at the same server, used where the server has to be asked for each literal, or is near.
+    `lanes`: further sessions of the same mailbox at the same server, used where it stores single messages and must be asked for each, or
+    takes whole batches unasked and is near.
     `ask_first`: ask for each literal over 4 KiB although the server takes them unasked."""
 
     def __init__(self, session: Session, lanes: Sequence[Session] = (), *, ask_first: bool = False) -> None:
@@ -109,7 +109,7 @@ class Appender:
             self._at_once = min(self._at_once, _LITERAL_MINUS)
         self.method = method_of(session)
         self.max_batch = MULTIAPPEND_BATCH if self.method is AppendMethod.MULTIAPPEND else 1
-        held = bool(lanes) and fills_together(session) and session.rtt <= NEAR_SECONDS and not ask_first
+        held = bool(lanes) and takes_batches_unasked(session) and session.rtt <= NEAR_SECONDS and not ask_first
         self._lanes = [session, *lanes] if held or (self.max_batch == 1 and self._at_once != _UNLIMITED) else [session]
         self._ends = HeldEnds([lane.channel for lane in self._lanes]) if held else None
         self._turn = 0
@@ -161,9 +161,7 @@ class Appender:
             return pending
         self._pending.append(pending)
         places = [place for place, head in enumerate(heads) if head is not None]
-        streams = [lane.channel.stream for lane in self._lanes]
-        for stream in streams:
-            stream.idle = self._channel.timeouts.idle + self.outstanding() / DIGESTS  # it stores what was sent before it takes more
+        self._be_patient()
         try:
             if self._ends is not None:
                 for group in self._groups(places, batch, heads):
@@ -181,9 +179,14 @@ class Appender:
                 self._abandon()
             raise
         finally:
-            for stream in streams:
-                stream.idle = self._channel.timeouts.idle
+            for lane in self._lanes:
+                lane.channel.stream.idle = lane.channel.timeouts.idle
         return pending
+
+    def _be_patient(self) -> None:
+        """A server stores what it was sent before it takes more."""
+        for lane in self._lanes:
+            lane.channel.stream.idle = lane.channel.timeouts.idle + self.outstanding() / DIGESTS
 
     def hear(self) -> None:
         """Takes the answers that are here already; a server that asks for a pause in one has it before the next batch."""
@@ -194,7 +197,7 @@ class Appender:
 
     def _groups(self, places: list[int], batch: Sequence[Outgoing], heads: Sequence[_Head | None]) -> Iterator[list[int]]:
         """Places that share a command. What is likely refused goes alone: a message without octets (in MULTIAPPEND it takes back all
-        others, RFC 3502 §3), and one with unusual flags or date."""
+        others, RFC 3502 §6.3.11), and one with unusual flags or date."""
         group: list[int] = []
         for place in places:
             head = heads[place]
@@ -246,6 +249,7 @@ class Appender:
         if not all(isinstance(batch[place].content, bytes) and self._goes_unasked(heads[place], batch[place]) for place in places):
             ends.let_end()
         self._channel = ends.next_channel()
+        self._be_patient()  # an answer that was waited for ended that
         try:
             command = self._send_all_but_end(pending, mailbox, places, heads)
             self._flush()
@@ -398,7 +402,7 @@ class Appender:
 
     def wait(self, pending: Pending) -> list[Appended]:
         """The results of a batch, in its order. A refused MULTIAPPEND gives every message of that command the same error: nothing of it
-        was stored (RFC 3502 §3). Raises ConnectionBroken when the answer is lost: then nothing is known."""
+        was stored (RFC 3502 §6.3.11). Raises ConnectionBroken when the answer is lost: then nothing is known."""
         pending.commands.sort(key=_place)  # by turns, they were announced ahead
         while pending.commands:
             command = pending.commands[0]
@@ -431,8 +435,8 @@ def _place(command: Command) -> int:
     return command.places[0]
 
 
-def fills_together(session: Session) -> bool:
-    """Whether several connections can fill one of this server's folders at once: whole batches go unasked."""
+def takes_batches_unasked(session: Session) -> bool:
+    """Whether the server takes whole batches without being asked (MULTIAPPEND and LITERAL+)."""
     return method_of(session) is AppendMethod.MULTIAPPEND and "LITERAL+" in session.capabilities
 
 

@@ -114,7 +114,7 @@ class Channel:
         self.sizes_that_lie = 0                # messages that came twice with another length than RFC822.SIZE
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # what has the connection for itself: a stream of responses, a command that has no end yet
-        self.appends_one_by_one = False        # while one APPEND had no end, another of the same mailbox was not answered
+        self.appends_one_by_one = False        # was silent while another connection's APPEND had no end: it may lock the folder
         # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.
         self._prefix = b"B" + os.urandom(4).hex().encode("ascii")
         self._count = 0
@@ -193,7 +193,7 @@ class Channel:
         return answer
 
     def must_be_free(self) -> None:
-        assert self.owner is None, f"{self.owner} is not read to its end"
+        assert self.owner is None, f"the connection is taken: {self.owner}"
 
     # -- reading ---------------------------------------------------------------------------------------------------------------
 
@@ -234,9 +234,14 @@ class Channel:
             del self._answers[tag]
         return tagged
 
-    def speaks_within(self, seconds: float, *, of: bytes) -> bool:
-        """Whether the tag is answered, or something can be read in so many seconds. Raises ConnectionBroken when the peer hung up."""
-        return self._answers.get(of) is not None or self.stream.readable_within(seconds)
+    def answers_within(self, seconds: float, tag: bytes) -> bool:
+        """Whether the tag is answered in so many seconds; the answer stays for `finish`. Raises ConnectionBroken."""
+        deadline = time.monotonic() + seconds
+        while self._answers.get(tag) is None:
+            if not self.stream.readable_within(deadline - time.monotonic()):
+                return False
+            self.read()
+        return True
 
     def await_continuation(self, tag: bytes) -> bool:
         """True when the server asks for the octets (`+`); False when it answered the command instead (RFC 3501 §7.5)."""

@@ -163,7 +163,7 @@ class Opening:
             found = classify_transport(Transport.GREETING_TIMEOUT if silent else Transport.CLOSED_BEFORE_GREETING)
             raise ConnectionBroken(found.cause, causes=found.causes, detail=f"{error.detail} before it greeted",
                                    retry_after=found.retry_after) from None
-        self.channel.rtt = min(self.channel.rtt, time.monotonic() - self._dialled)  # surely no longer than this
+        self.channel.rtt = time.monotonic() - self._dialled  # with the name's look-up, TLS and the greeting: a round trip is no longer
         self.greeting = decode_reply(line)
         if line.startswith(b"+OK"):
             raise Refused(Cause.DNS_CONNECT, server_text=self.greeting, detail="this is a POP3 port; IMAP is usually 993")

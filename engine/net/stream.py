@@ -238,7 +238,8 @@ class Stream:
         return True
 
     def readable_within(self, seconds: float) -> bool:
-        """True as soon as something can be read without waiting; False when nothing came in that time, which ends nothing."""
+        """True as soon as something can be read without waiting; False when nothing came in that time, which ends nothing. Raises
+        ConnectionBroken when the peer hung up."""
         deadline = time.monotonic() + seconds
         while not self.readable():
             started = time.monotonic()

@@ -62,7 +62,7 @@ class FolderMove:
     out_of_order: int | None = None  # messages of this pass that stand behind one that follows them at the source
     proof: Proof = field(default_factory=Proof)  # what was appended to this folder in this run and not read back yet
     ahead: Ahead | None = None      # of this folder, if it was opened and read already
-    source_is_free: Callable[[], None] = _nothing  # told when all is read, before the end of it is proven
+    source_is_free: Callable[[], None] = _nothing  # told when all is read (next door: and stored), before the end of it is proven
     _reader: Reader | None = None   # … until what it reads is appended
 
     def run(self) -> bool:
@@ -248,7 +248,7 @@ class FolderMove:
                         told=lambda: self.tally.put(records.row), prove=lambda proof: prove(self.sessions.target, records, proof),
                         proof=self.proof, lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
-            finished = writer.take(reader.queue, all_read=lambda: self._all_read(reader, records, selected))
+            finished = writer.take(reader.queue, source_is_free=lambda: self._all_read(reader, records, selected))
             prove(self.sessions.target, records, self.proof)
             self.proof.clear()
         except BaseException as error:

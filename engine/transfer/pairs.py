@@ -15,8 +15,9 @@ from typing import NamedTuple
 from engine.causes import Cause, Side
 from engine.endpoint import Account, Route
 from engine.errors import ConnectionBroken, EngineError, Throttled
-from engine.imap.append import NEAR_SECONDS, AppendMethod, fills_together, method_of
+from engine.imap.append import AppendMethod, method_of, takes_batches_unasked
 from engine.imap.compress import pays
+from engine.imap.held_ends import NEAR_SECONDS
 from engine.imap.session import Session
 from engine.pacing.pace import UNSTATED_WAIT_SECONDS, WAIT_HERE_SECONDS, Pace
 from engine.progress import ProgressSink
@@ -31,7 +32,8 @@ QUICK_SECONDS = 30.0             # a failure that took longer is final for this 
 RECONNECT_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)  # each with up to half as much again, at random
 COMPRESS_AFTER_OCTETS = 2 << 20  # a link is judged by so many
 COMPRESS_WAITED = 0.7            # … and is the bottleneck when it was waited for this share of the time
-LANES = 1                        # further connections of a pair to a destination that must be asked for each literal; the first: one more
+LANES = 1                        # further connections of a pair to a destination that must be asked for each literal
+LANES_OF_FIRST = 2               # … of the pair that begins with the inbox
 LANES_FROM_CONNECTIONS = 3       # that a provider lets a mailbox have, before a pair may have two at the destination
 LANES_FROM_SECONDS = 0.005       # round trip from which a second connection for asked literals pays
 
@@ -65,8 +67,8 @@ def compress_where_it_pays(session: Session, since: Link) -> bool:
 
 @dataclass
 class Pairs:
-    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting. `single`: the move is to use one
-    connection to each side."""
+    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting. `single`: the move is over one
+    pair; then a destination next door gets no further connection."""
 
     source: Account
     destination: Account
@@ -118,10 +120,10 @@ class Pairs:
         it stores whole batches and is next door, the pair with the largest folder has one, so that this folder is not the last to end."""
         if target.limits.connections < LANES_FROM_CONNECTIONS:
             return 0
-        if fills_together(target):
-            return int(first and not self.single and target.rtt <= 2 * NEAR_SECONDS)  # known as yet: to be connected and greeted
+        if takes_batches_unasked(target):
+            return int(first and not self.single and target.rtt <= 2 * NEAR_SECONDS)  # so far only a bound is known
         asked = method_of(target) in (AppendMethod.PLAIN, AppendMethod.LITERAL_MINUS)
-        return LANES + first if asked and target.rtt >= LANES_FROM_SECONDS else 0
+        return (LANES_OF_FIRST if first else LANES) if asked and target.rtt >= LANES_FROM_SECONDS else 0
 
     def _open_lanes(self, target: Session, first: bool) -> list[Session]:
         """That one cannot be opened is no failure: the others do the work."""

@@ -8,8 +8,8 @@ from engine.imap.session import Session
 
 @dataclass
 class Sessions:
-    """One connection to each side; `lanes` are further ones to a destination whose folders several can fill. `first`: it moves the inbox,
-    mostly the largest folder."""
+    """One connection to each side; `lanes` are further ones to a destination whose folders several can fill. `first`: it begins with the
+    inbox."""
 
     source: Session
     target: Session

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
-from engine.imap.append import NEAR_SECONDS, Appended, Appender, Outgoing, Pending
+from engine.imap.append import Appended, Appender, Outgoing, Pending
 from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
+from engine.imap.held_ends import NEAR_SECONDS
 from engine.imap.session import Session
 from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
 from engine.redact import redact
@@ -88,8 +89,8 @@ class Writer:
     """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. What `goes_alone` broke
     the connection before: it is announced first, whatever the server offers, and answered before anything else is sent, so that what
     happens is its doing and the server's words are heard. `proof` takes what is appended, beside what an earlier connection left unproven;
-    `prove` is called when these are PROVE_MESSAGES, to read them back; `lanes` are further connections for servers that must be asked for
-    each literal; `ask_first` asks whatever the server offers."""
+    `prove` is called when these are PROVE_MESSAGES, to read them back; `lanes` are further connections to the destination (append.py
+    says where they are used); `ask_first` asks whatever the server offers."""
 
     def __init__(self, target: Session, records: FolderRecords, claims: Claims, *, uidvalidity: int, floor: int,
                  goes_alone: Callable[[int], bool], stopped: Callable[[], bool], told: Callable[[], None],
@@ -105,7 +106,8 @@ class Writer:
         self._stopped = stopped
         self._told = told
         self._prove = prove
-        self._window = WINDOW_BATCHES_AFAR if target.rtt > NEAR_SECONDS else WINDOW_BATCHES
+        self._near = target.rtt <= NEAR_SECONDS
+        self._window = WINDOW_BATCHES if self._near else WINDOW_BATCHES_AFAR
         self._sent: deque[_Sent] = deque()
         self._sent_octets = self._held_octets = 0
         self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
@@ -118,9 +120,9 @@ class Writer:
         self.proof = proof
         self._uidplus = "UIDPLUS" in target.capabilities
 
-    def take(self, queue: ByteQueue[Item], all_read: Callable[[], None] | None = None) -> bool:
-        """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return. `all_read` is
-        called once nothing more comes, and far away before that is waited for."""
+    def take(self, queue: ByteQueue[Item], source_is_free: Callable[[], None] | None = None) -> bool:
+        """Appends everything that comes. False: stopped before the end. Whatever was sent is answered and stored on return.
+        `source_is_free` is called once nothing more comes: far away at once, next door when all is answered and stored."""
         batch: list[Ready] = []
         octets = 0
         for item in queue.until(self._stopped):
@@ -139,7 +141,7 @@ class Writer:
                 elif alone or (not self._sent and not queue.ready()):  # the destination must not idle while a batch fills
                     self._send(batch)
                     batch, octets = [], 0
-                if self._appender.holding and not queue.ready():
+                if self._appender.holding and not queue.ready():  # nobody knows when more comes: an end must not wait for it
                     self._appender.let_end()
                 if len(self.proof) >= PROVE_MESSAGES:
                     self.drain()
@@ -150,11 +152,11 @@ class Writer:
         finished = not self._stopped()
         if batch and finished:
             self._send(batch)
-        if finished and all_read is not None:
-            if self._window == WINDOW_BATCHES:  # next door there is time while the end is proven: who has less to do takes the next folder
-                self.drain()
-            all_read()
+        if finished and source_is_free is not None and not self._near:
+            source_is_free()
         self.drain()
+        if finished and source_is_free is not None and self._near:  # whoever is done first takes the next folder
+            source_is_free()
         return finished
 
     def suspects(self) -> list[int]:
@@ -416,15 +418,15 @@ def _by_uid(pairs: Iterable[Pair]) -> dict[int, int]:
 
 
 class _Hashing:
-    """Content that is hashed while it is sent, for destinations that do not name the UID."""
+    """Content that is hashed while it is sent and read, for destinations that do not name the UID."""
 
-    def __init__(self, content: bytes | Iterable[bytes]) -> None:
+    def __init__(self, content: Iterable[bytes]) -> None:
         self.content = content
         self._hash = hashlib.sha256()
 
     def __iter__(self) -> Iterator[bytes]:
         self._hash = hashlib.sha256()
-        for chunk in (self.content,) if isinstance(self.content, bytes) else self.content:
+        for chunk in self.content:
             self._hash.update(chunk)
             yield chunk
 
@@ -433,7 +435,7 @@ class _Hashing:
 
 
 def _hashed(outgoing: Outgoing) -> Outgoing:
-    return outgoing._replace(content=_Hashing(outgoing.content))
+    return outgoing if isinstance(outgoing.content, bytes) else outgoing._replace(content=_Hashing(outgoing.content))
 
 
 def _unhashed(outgoing: Outgoing) -> Outgoing:

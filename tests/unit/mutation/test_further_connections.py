@@ -159,7 +159,7 @@ def test_the_inbox_has_one_more_connection_where_whole_batches_are_stored_next_d
     assert (one.source.open_now, one.destination.open_now) == (0, 0)
 
 
-def test_a_provider_that_gives_two_connections_gives_none_for_that(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_gives_two_connections_gives_no_further_one(filled_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = filled_rig(BATCHES, connections=2)
     one.destination.manners.latency = 0.0005
     monkeypatch.setattr(Session, "limits", Limits(connections=2))

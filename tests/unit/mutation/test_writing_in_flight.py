@@ -259,12 +259,12 @@ def test_a_batch_of_which_every_message_was_settled_is_not_suspected_again(write
 
 
 @pytest.mark.parametrize(("rtt", "under_way"), [(0.01, 0), (0.0101, 4)])
-def test_next_door_that_all_is_read_is_told_when_all_is_answered_and_far_away_at_once(
+def test_next_door_the_source_is_free_when_all_is_answered_and_far_away_when_all_is_read(
         writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch, rtt: float, under_way: int) -> None:
     monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
     monkeypatch.setattr(writing, "WINDOW_BATCHES", 4)
     rig, left = writer_rig(rtt=rtt), []
-    assert rig.take(*(ready(uid) for uid in range(1, 5)), all_read=lambda: left.append(len(rig.destination.unanswered)))
+    assert rig.take(*(ready(uid) for uid in range(1, 5)), source_is_free=lambda: left.append(len(rig.destination.unanswered)))
     assert left == [under_way]
     assert rig.runs() == [(1, 4, 100)]
 

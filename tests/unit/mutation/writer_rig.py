@@ -237,8 +237,8 @@ class WriterRig:
     stop: list[bool]
 
     def take(self, *items: Item, waits_for: Callable[[Item], bool] = lambda item: False, stops_before: int = 0,
-             all_read: Callable[[], None] | None = None) -> bool:
-        return self.writer.take(Handed(items, waits_for, stops_before, self.stop), all_read)  # type: ignore[arg-type]
+             source_is_free: Callable[[], None] | None = None) -> bool:
+        return self.writer.take(Handed(items, waits_for, stops_before, self.stop), source_is_free)  # type: ignore[arg-type]
 
     def sent(self) -> list[tuple[int, ...]]:
         return [tuple(words[1:]) for words in self.destination.said if words[0] == "send"]
