@@ -28,13 +28,14 @@ MODULES = (
     "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
     "engine/transfer/queues.py", "engine/transfer/planning.py", "engine/transfer/copier.py", "engine/transfer/outcome.py",
-    "engine/transfer/working.py", "engine/transfer/proving.py", "engine/transfer/turns.py", "engine/transfer/breaks.py", "engine/imap/held_ends.py",
-    "engine/pacing/*",
+    "engine/transfer/working.py", "engine/transfer/proving.py", "engine/transfer/turns.py", "engine/transfer/breaks.py",
+    "engine/imap/held_ends.py", "engine/pacing/*",
 )
 FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change",
          "planning", "outcome", "ahead")
 TESTS = (*(f"tests/unit/transfer/test_{name}.py" for name in FILES),
-         "tests/unit/portal/test_store_ledger.py", "tests/unit/imap/test_held_ends.py", "tests/unit/pacing", "tests/unit/mutation", "tests/unit/simulation")
+         "tests/unit/portal/test_store_ledger.py", "tests/unit/imap/test_held_ends.py", "tests/unit/pacing",
+         "tests/unit/mutation", "tests/unit/simulation")
 SQL = re.compile(r"SELECT|INSERT|DELETE|UPDATE|ORDER BY|VALUES|COMMIT|BEGIN|ROLLBACK|PRAGMA|WHERE")
 PARTS = ("engine", "config.py", "relay", "portal", "tests", "pyproject.toml", "worker.py", "bench")
 NOT_NOTICED = {0: "survived", 33: "no test runs it", 36: "timed out", 24: "timed out", -24: "timed out", 152: "timed out"}
