@@ -2,9 +2,9 @@
 
 `send` puts a batch on the wire and returns a handle; `wait` gives the results: several batches in flight are seen where they are.
 Several connections ("lanes") can fill one folder. A server that must be asked before each literal stores one message a round trip on each:
-so they take turns. The last octets of messages are sent in the source's order, a little apart; the UIDs that come back tell whether the
-server kept it. After the first that it did not, one lane goes on alone (`in_order`). Next door, where whole batches go unasked, the ends
-of commands are held back (held_ends.py).
+so they take turns (lane_turns.py). The last octets of messages are sent in the source's order, a little apart; the UIDs that come back tell
+whether the server kept it. After the first that it did not, one lane goes on alone (`in_order`). Next door, where whole batches go unasked,
+the ends of commands are held back (held_ends.py).
 Must not: change an octet, a flag or a date; send a literal that the server did not ask for where it has to be asked.
 Always: whatever cannot be written is found before the first octet is sent and costs that message only; a refused literal leaves the
 connection in step, and no server is given the chance to take a message for commands (unusual flags and dates are asked for first);
@@ -21,21 +21,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.causes import Cause, Side, at_destination
-from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, ProtocolError, Refused, Throttled
+from engine.errors import ConnectionBroken, EngineError, LeaseLost, MessageRefused, Refused, Throttled
+from engine.imap.append_command import DIGESTS, Command, appenduid
 from engine.imap.channel import Channel, Tagged
-from engine.imap.held_ends import DIGESTS, NEAR_SECONDS, Command, HeldEnds
+from engine.imap.held_ends import NEAR_SECONDS, HeldEnds
+from engine.imap.lane_turns import LaneTurns
 from engine.imap.session import Session
 from engine.wire import encoder
-from engine.wire.decoder import number, uid_list
 
 MULTIAPPEND_BATCH = 128       # messages in one command: one refusal voids them all
 _LITERAL_MINUS = 4096         # RFC 7888 §5
 _UNLIMITED = 1 << 40          # octets of a LITERAL+ literal
 _FLUSH_OVER = 128 * 1024      # octets gathered before they go out together
-_BLOCKED = 0.0005             # seconds: a wait that was longer ended when the server spoke, not when we came to listen
-_TURN_NEWEST = 0.2            # share of the newest in what a lane's turn is thought to take
-_TURN_SHORTER = 0.95          # … and what is left of that when a turn was over before we came to listen
-_TURN_MOST = 1.0              # seconds that it is thought to take at first, at most
 
 
 class AppendMethod(StrEnum):
@@ -112,11 +109,7 @@ class Appender:
         held = bool(lanes) and takes_batches_unasked(session) and session.rtt <= NEAR_SECONDS and not ask_first
         self._lanes = [session, *lanes] if held or (self.max_batch == 1 and self._at_once != _UNLIMITED) else [session]
         self._ends = HeldEnds([lane.channel for lane in self._lanes]) if held else None
-        self._turn = 0
-        self._last: Command | None = None
-        self._last_on: dict[Channel, Command] = {}
-        self._turn_seconds = min(session.rtt, _TURN_MOST)  # of a round trip, and of storing a message
-        self._last_uid: int | None = None
+        self._turns = LaneTurns(session.rtt)
         self._pending: list[Pending] = []
         self._buffer: list[bytes | memoryview] = []
         self._buffered = 0
@@ -293,8 +286,7 @@ class Appender:
         for place in places:
             self.hear()
             while len(announced) < len(lanes) and (following := next(to_announce, None)) is not None:
-                announced.append(self._announce(lanes[self._turn].channel, pending, mailbox, following, heads))
-                self._turn = (self._turn + 1) % len(lanes)
+                announced.append(self._announce(lanes[self._turns.next_of(len(lanes))].channel, pending, mailbox, following, heads))
             if place in unasked:
                 command = self._begin_unasked(pending, mailbox, place, heads)
             else:
@@ -302,16 +294,15 @@ class Appender:
                 self._channel = command.channel
                 listened = time.monotonic()
                 asked_for = command.channel.await_continuation(command.tag)
-                self._learn(command, time.monotonic() - listened)
+                self._turns.learn(command, time.monotonic() - listened)
                 if not asked_for:
                     pending.unread = True
                     continue
-            self._keep_apart(command)
+            self._turns.keep_apart(command, len(self._lanes))
             self._put_content(pending.batch[place])
             self._put(b"\r\n")
             self._flush()
-            command.ended_at = time.monotonic()
-            self._last = self._last_on[command.channel] = command
+            self._turns.ended(command)
         self._channel = self._session.channel
 
     def _begin_unasked(self, pending: Pending, mailbox: bytes, place: int, heads: Sequence[_Head | None]) -> Command:
@@ -330,26 +321,6 @@ class Appender:
         channel.stream.write(command.tag + b" APPEND " + mailbox + head.octets + b"}\r\n")
         pending.commands.append(command)
         return command
-
-    def _learn(self, command: Command, waited: float) -> None:
-        """How long a lane's turn takes: from its last octets, or its announcement, to its next `+`. A `+` that was there before we came
-        to listen says only that we came too late: then the lanes' turns are moved closer, until they are waited for again."""
-        if waited <= _BLOCKED:
-            self._turn_seconds *= _TURN_SHORTER
-            return
-        before = self._last_on.get(command.channel)
-        took = time.monotonic() - max(before.ended_at if before else 0.0, command.begun_at)
-        self._turn_seconds += _TURN_NEWEST * (took - self._turn_seconds)
-
-    def _keep_apart(self, command: Command) -> None:
-        """Waits until the message before this one, on another lane, was surely taken first."""
-        before = self._last
-        if before is None or before.channel is command.channel:
-            return
-        apart = self._turn_seconds / len(self._lanes)  # as far as the lanes' turns lie apart by themselves
-        wait = before.ended_at + apart - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
 
     def _put_content(self, message: Outgoing) -> None:
         if isinstance(message.content, bytes):
@@ -422,13 +393,11 @@ class Appender:
             for place in command.places:
                 pending.results[place] = Appended(batch[place].uid, None, error)
             return
-        uidvalidity, uids = _appenduid(tagged, len(command.places))
+        uidvalidity, uids = appenduid(tagged, len(command.places))
         for index, place in enumerate(command.places):
             pending.results[place] = Appended(batch[place].uid, uids[index] if uids else None, None, uidvalidity)
-        if uids and len(self._lanes) > 1 and self._ends is None:
-            if self._last_uid is not None and uids[0] < self._last_uid:
-                self._lanes = self._lanes[:1]
-            self._last_uid = uids[-1]
+        if uids and len(self._lanes) > 1 and self._ends is None and not self._turns.were_kept(uids):
+            self._lanes = self._lanes[:1]
 
 
 def _place(command: Command) -> int:
@@ -448,21 +417,3 @@ def method_of(session: Session) -> AppendMethod:
     if "LITERAL+" in offered:
         return AppendMethod.LITERAL_PLUS
     return AppendMethod.LITERAL_MINUS if "LITERAL-" in offered or "IMAP4REV2" in offered else AppendMethod.PLAIN
-
-
-def _appenduid(tagged: Tagged, count: int) -> tuple[int | None, list[int]]:
-    """UIDVALIDITY and the UIDs of `[APPENDUID v set]`, in the order of the messages (RFC 4315 §3). Empty when the server does not tell,
-    or tells another number of UIDs than there were messages."""
-    if tagged.text.code != b"APPENDUID":
-        return None, []
-    words = tagged.text.arguments.split()
-    if len(words) != 2:
-        return None, []
-    try:
-        uids = uid_list(words[1], limit=count + 1)
-    except ProtocolError:
-        return None, []
-    uidvalidity = number(words[0])
-    if uidvalidity is None or len(uids) != count or uids[-1] > encoder.MAX_UID:
-        return None, []
-    return uidvalidity, uids

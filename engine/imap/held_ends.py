@@ -11,40 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from engine.imap.append_command import Command
 from engine.imap.channel import Channel, Tagged
 
 PATIENCE_SECONDS = 10.0  # of silence while an end is held, beyond what storing takes
 NEAR_SECONDS = 0.01      # round trip up to which waiting for an answer before the next end costs nothing: next door
-DIGESTS = 256 * 1024  # octets a second a server may take to store (and scan) what it was sent, before it answers
 
 _OWNER = "an APPEND whose end is held back"
-
-
-@dataclass(slots=True)
-class Command:
-    """One APPEND on the wire: its connection, its tag and the places in the batch that it stores. Not `ended`: the line end that closes it
-    was not sent."""
-
-    channel: Channel
-    tag: bytes
-    places: list[int]
-    octets: int = 0
-    begun_at: float = 0.0  # when it was announced by turns
-    ended_at: float = 0.0  # when its last octets were sent
-    ended: bool = True
-    answer: Tagged | None = None
-
-    def patience(self) -> float:
-        """Seconds that the server may be silent about it beyond the usual."""
-        return self.octets / DIGESTS
-
-    def finish(self) -> Tagged:
-        """Waits for the answer."""
-        if self.answer is None:
-            self.answer = self.channel.finish(self.tag, patience=self.patience()).tagged
-        return self.answer
 
 
 class HeldEnds:

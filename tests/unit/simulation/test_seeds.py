@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.imap.held_ends import Command, HeldEnds
+from engine.imap.append_command import Command
+from engine.imap.held_ends import HeldEnds
 from tests.unit.simulation import invariants
 from tests.unit.simulation.scenario import Story
 
