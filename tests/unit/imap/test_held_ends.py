@@ -2,6 +2,7 @@
 those before it: the order is that of sending, and what has no end yet is stored nowhere."""
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from engine.imap import held_ends
 from engine.imap.append import Appended, Appender, Outgoing
 from engine.imap.session import Session
 from tests.support.provider_simulator import LOOPBACK, PROFILES, Action, AppendRefusal, Fault, ProviderSimulator, message, with_capabilities
+from tests.unit.imap.scripted import Peer, Scripted
 
 DATE = "17-Jul-1996 02:44:25 -0700"
 
@@ -188,3 +190,34 @@ def test_farther_away_or_where_it_is_asked_first_there_is_one_connection(server:
     assert [r.error for one in sent for r in appender.wait(one)] == [None] * 15
     assert len({command.connection for command in server.commands if command.verb == "APPEND"}) == 1
     assert there(server) == flat(several)
+
+
+def test_an_answer_that_was_read_on_the_way_to_a_question_is_not_waited_for(server: ProviderSimulator, lanes: list[Session],
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_ends, "PATIENCE_SECONDS", 3.0)
+    appender, (first, second, third) = Appender(lanes[0], lanes[1:2]), batches(3)
+    sent = [appender.send("INBOX", first)]
+    assert lanes[0].channel.answers_within(5, sent[0].commands[0].tag)
+    begun = time.monotonic()
+    sent += [appender.send("INBOX", second), appender.send("INBOX", third)]
+    assert [r.error for one in sent for r in appender.wait(one)] == [None] * 15
+    assert time.monotonic() - begun < 2
+    assert appender.in_order and there(server) == flat([first, second, third])
+
+
+def test_a_word_that_is_no_answer_does_not_count_as_one() -> None:
+    go_on = threading.Event()
+
+    def talk(peer: Peer) -> None:
+        peer.greet()
+        tag = peer.expect(b"NOOP")
+        peer.send(b"* OK still here\r\n")
+        assert go_on.wait(5)
+        peer.send(tag + b" OK done\r\n")
+
+    with Scripted(talk) as scripted, scripted.session(Side.DESTINATION) as session:
+        tag = session.channel.send(b"NOOP")
+        assert not session.channel.answers_within(0.2, tag)
+        go_on.set()
+        assert session.channel.answers_within(5, tag)
+        assert session.channel.finish(tag).tagged.status == b"OK", "the answer is kept"

@@ -184,3 +184,29 @@ def test_at_the_destination_a_lost_connection_has_the_destinations_name() -> Non
     with pytest.raises(ConnectionBroken) as caught:
         stream.read_line(10)
     assert (caught.value.cause, caught.value.side) == (Cause.DESTINATION_CONNECT, Side.DESTINATION)
+
+
+def test_that_nothing_comes_in_time_ends_nothing(pair: Pair) -> None:
+    stream, peer = pair
+    begun = time.monotonic()
+    assert not stream.readable_within(0.15)
+    assert 0.14 <= time.monotonic() - begun < 3
+    assert stream.waited >= 0.14, "it counts as waiting for the peer"
+    assert not stream.readable_within(-1)
+    later = threading.Timer(0.1, lambda: peer.sendall(b"+ go on\r\n"))
+    later.start()
+    assert stream.readable_within(5)
+    assert stream.readable_within(0), "what was read is still there"
+    assert stream.read_line(100) == b"+ go on"
+    later.join()
+
+
+def test_waiting_for_a_peer_that_hangs_up_tells_so(pair: Pair) -> None:
+    stream, peer = pair
+    threading.Timer(0.05, peer.close).start()
+    with pytest.raises(ConnectionBroken):
+        stream.readable_within(5)
+    assert stream.closed
+    begun = time.monotonic()
+    assert not stream.readable_within(5)
+    assert time.monotonic() - begun < 1
