@@ -117,7 +117,7 @@ class Appender:
     @property
     def in_order(self) -> bool:
         """Whether what is sent is surely stored in that order."""
-        return len(self._lanes) == 1 if self._ends is None else self._ends.in_order
+        return len(self._lanes) == 1 or self._ends is not None
 
     @property
     def holding(self) -> bool:
@@ -244,8 +244,9 @@ class Appender:
         self._channel = ends.next_channel()
         self._be_patient()  # an answer that was waited for ended that
         try:
-            command = self._send_all_but_end(pending, mailbox, places, heads)
-            self._flush()
+            with ends.writing_to(self._channel):
+                command = self._send_all_but_end(pending, mailbox, places, heads)
+                self._flush()
             ends.sent(command)
         finally:
             self._channel = self._session.channel

@@ -114,7 +114,6 @@ class Channel:
         self.sizes_that_lie = 0                # messages that came twice with another length than RFC822.SIZE
         self.leaving = False                   # LOGOUT was sent: BYE is expected
         self.owner: str | None = None          # what has the connection for itself: a stream of responses, a command that has no end yet
-        self.appends_one_by_one = False        # was silent while another connection's APPEND had no end: it may lock the folder
         # Not to be guessed: a server that loses step answers to what it takes for commands, and somebody else wrote those.
         self._prefix = b"B" + os.urandom(4).hex().encode("ascii")
         self._count = 0

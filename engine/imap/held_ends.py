@@ -5,20 +5,28 @@ measured: facts, engine §4). So a server works at several commands together, an
 wait for an answer before the next end costs nothing.
 Must not: send anything else to a connection whose end is held (`Channel.owner` says so; nothing of a command that never ends is stored).
 Always: an end waits for answers, for more to send, or for the pace; `let_end` ends that. A server that locks the folder for a whole command
-may wait for our other connection's lock: after PATIENCE_SECONDS of silence all ends are sent, and one connection goes on alone.
+(mbox) may wait for the lock that our other connection holds: after PATIENCE_SECONDS of that all connections are closed, FolderIsLocked is
+raised, and the folder goes on over one. What fails on one connection closes all: the others' commands wait for what does not come.
 """
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from engine.causes import Cause, at_destination
+from engine.errors import ConnectionBroken, EngineError
 from engine.imap.append_command import Command
 from engine.imap.channel import Channel, Tagged
 
-PATIENCE_SECONDS = 10.0  # of silence while an end is held, beyond what storing takes
+PATIENCE_SECONDS = 5.0   # for an answer while an end is held, beyond what storing takes
 NEAR_SECONDS = 0.01      # round trip up to which waiting for an answer before the next end costs nothing: next door
 
 _OWNER = "an APPEND whose end is held back"
+
+
+class FolderIsLocked(ConnectionBroken):
+    """A command was not answered while another of the same folder had no end; both connections are closed."""
 
 
 class HeldEnds:
@@ -28,11 +36,7 @@ class HeldEnds:
         self._channels = list(channels)
         self._turn = 0
         self._unanswered: deque[Command] = deque()
-
-    @property
-    def in_order(self) -> bool:
-        """Whether what is sent is surely stored in that order."""
-        return not self._channels[0].appends_one_by_one
+        self._lost: EngineError | None = None  # an end could not be sent: told to whoever waits for that command
 
     @property
     def holding(self) -> bool:
@@ -41,12 +45,26 @@ class HeldEnds:
 
     def next_channel(self) -> Channel:
         """Whose turn it is; waits until no end is held there. Raises ConnectionBroken."""
-        channel = self._channels[self._turn] if self.in_order else self._channels[0]
+        channel = self._channels[self._turn]
         self._turn = (self._turn + 1) % len(self._channels)
         while channel.owner == _OWNER:
             self._await_first()
         channel.must_be_free()
         return channel
+
+    @contextlib.contextmanager
+    def writing_to(self, channel: Channel) -> Iterator[None]:
+        """While a command is sent. A server that reads nothing more of a connection, because what came over it before waits for the lock
+        that a held end has, is given up like one that does not answer."""
+        locked = self.holding and any(command.channel is channel for command in self._unanswered)
+        if locked:
+            channel.stream.idle = PATIENCE_SECONDS + sum(command.patience() for command in self._unanswered)
+        try:
+            yield
+        except ConnectionBroken as error:
+            if locked and error.detail == "the server did not answer in time":
+                raise self._locked(channel) from error
+            raise
 
     def sent(self, command: Command) -> None:
         """All of the command but its end is on the wire; a command that was refused before has ended."""
@@ -75,20 +93,36 @@ class HeldEnds:
         return command.answer
 
     def _await_first(self) -> None:
+        if self._lost is not None:
+            raise self._lost
         first = self._unanswered[0]
-        if self.holding and not first.channel.answers_within(PATIENCE_SECONDS + first.patience(), first.tag):
-            self._channels[0].appends_one_by_one = True
-            for command in self._unanswered:
-                if not command.ended:
-                    self._end(command)
-        first.finish()
+        try:
+            if self.holding and not first.channel.answers_within(PATIENCE_SECONDS + first.patience(), first.tag):
+                raise self._locked(first.channel)
+            first.finish()
+        except BaseException:
+            self._close()
+            raise
         self._first_was_answered()
 
     def _first_was_answered(self) -> None:
         self._unanswered.popleft()
         if self._unanswered and not self._unanswered[0].ended:
-            self._end(self._unanswered[0])
+            try:
+                self._end(self._unanswered[0])
+            except EngineError as error:
+                self._lost = error
+                self._close()
 
     def _end(self, command: Command) -> None:
         command.channel.owner, command.ended = None, True
         command.channel.stream.write(b"\r\n")
+
+    def _locked(self, channel: Channel) -> FolderIsLocked:
+        return FolderIsLocked(at_destination(Cause.X_STATE), side=channel.side,
+                              detail="the server does not work at two messages of one folder at once")
+
+    def _close(self) -> None:
+        for channel in self._channels:
+            channel.owner = None
+            channel.stream.close()

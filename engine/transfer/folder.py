@@ -12,8 +12,9 @@ from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
 from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
+from engine.imap.held_ends import FolderIsLocked
 from engine.imap.session import FolderStatus, Selected
-from engine.ledger import FolderRow, Outcome, Run, SetAsideRow
+from engine.ledger import FolderRow, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points, recover
@@ -21,8 +22,8 @@ from engine.transfer.adopt import UNREAD, Adoption
 from engine.transfer.ahead import Ahead
 from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
-from engine.transfer.matching import Claims, Pair
-from engine.transfer.proof import Proof
+from engine.transfer.matching import Claims
+from engine.transfer.proof import Proof, folded
 from engine.transfer.proving import prove, prove_earlier
 from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
@@ -135,8 +136,10 @@ class FolderMove:
                 return None
             self._start_anew(records, status)
         # Stored with the first intent, or at the end: what nothing was done for yet needs no durable word.
+        # Flags are carried over from where they stood when the first message was read, not the last: there may be days between.
         records.row = records.row._replace(source_uidvalidity=selected.uidvalidity, rule=None, excluded=0,
-                              total=max(records.row.total, selected.messages))
+                              total=max(records.row.total, selected.messages),
+                              source_modseq=records.row.source_modseq or selected.highestmodseq)
         return records
 
     def _was_made_again(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> bool:
@@ -208,7 +211,7 @@ class FolderMove:
         wanted = [item.meta for item in found if item.meta.uid in open_uids]
         looked_up = recover.look_up(self._careful(), target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
         target.unselect()
-        self._write_pairs(records, found, looked_up.pairs, Outcome.MOVED)
+        self._write_pairs(records, found, looked_up)
         if looked_up.unread:
             records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD) for uid in looked_up.unread])
         return True
@@ -229,11 +232,16 @@ class FolderMove:
         else:
             records.row = records.row._replace(target_uidvalidity=status.uidvalidity)
 
-    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair], outcome: Outcome) -> None:
-        by_uid = {item.meta.uid: item for item in found}
-        octets = sum(by_uid[p.source_uid].meta.size for p in pairs) if outcome is Outcome.MOVED else 0
-        records.write(arrived=[Arrived(by_uid[p.source_uid], p.target_uid) for p in pairs], outcome=outcome, octets=octets)
-        self.claims.add(p.target_uid for p in pairs)
+    def _write_pairs(self, records: FolderRecords, found: list[Listed], looked_up: recover.LookedUp) -> None:
+        """With the flags that they were stored with: what changed since is carried over like any later change."""
+        by_uid, arrived = {item.meta.uid: item for item in found}, []
+        for pair in looked_up.pairs:
+            item, flags = by_uid[pair.source_uid], looked_up.flags[pair.target_uid]
+            if folded(flags) != folded(item.meta.flags):
+                item = item._replace(meta=item.meta._replace(flags=tuple(f for f in flags if f.lower() != "\\recent")))
+            arrived.append(Arrived(item, pair.target_uid))
+        records.write(arrived=arrived, octets=sum(one.listed.meta.size for one in arrived))
+        self.claims.add(pair.target_uid for pair in looked_up.pairs)
 
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
         """Whether it came to its end, and who knows how many messages the source listed."""
@@ -246,7 +254,7 @@ class FolderMove:
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: prove(self.sessions.target, records, proof),
-                        proof=self.proof, lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
+                        proof=self.proof, lanes=() if self.breaks.one_by_one else self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
             finished = writer.take(reader.queue, source_is_free=lambda: self._all_read(reader, records, selected))
             prove(self.sessions.target, records, self.proof)
@@ -270,6 +278,9 @@ class FolderMove:
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
         if not isinstance(error, ConnectionBroken | ProtocolError):
+            return
+        if isinstance(error, FolderIsLocked):
+            self.breaks.one_by_one, self.sessions.first = True, False
             return
         if error.side is Side.DESTINATION:
             if not self.breaks.ask_first and UNASKED_LITERAL.search(error.server_text):

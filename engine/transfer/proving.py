@@ -40,7 +40,7 @@ def prove(target: Session, records: FolderRecords, proof: Proof) -> None:
 
 def prove_earlier(source: Session, target: Session, records: FolderRecords) -> None:
     """Reads back what an earlier run appended and did not, as the source's EXAMINEd folder lists it today. What the source says of a size
-    may be a guess: where the sizes are unlike, every octet is compared."""
+    may be a guess: where the sizes are unlike, every octet is compared. Flags are not: they may have changed on either side since."""
     floor, repaired, proof = records.row.unproven_from, records.repaired(), Proof()
     for run in [run for run in records.runs if run.outcome is Outcome.MOVED and run.target_first + run.count > floor]:
         for meta, target_uid in _as_listed_today(source, run, floor):
@@ -48,7 +48,9 @@ def prove_earlier(source: Session, target: Session, records: FolderRecords) -> N
                 proof.add(meta, target_uid)
     if proof:
         points.reached("before what an earlier run appended is read back")
-        unlike = [u._replace(octets=u.octets and not _is_equal(source, target, u)) for u in _read_back(target, records.row.target, proof)]
+        unlike = [u._replace(octets=u.octets and not _is_equal(source, target, u),
+                             sent=u.sent._replace(flags=u.there.flags) if u.there is not None else u.sent)
+                  for u in _read_back(target, records.row.target, proof)]
         target.unselect()
         _name(target, records, unlike, [], NOT_THERE_NOW)
     records.row = records.row._replace(unproven_from=0)

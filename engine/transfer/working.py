@@ -188,14 +188,14 @@ class PairWork:
                 self._leave_ahead()
                 common.pairs.tell(error)
                 if lost > FOLDER_LOST_TRIES:
-                    self._folder_refused(folder, error)
+                    self._folder_refused(folder, error, move.row)
                     return
                 common.pairs.reopen(sessions)
                 continue
             except Refused as error:
                 if error.cause is not Cause.X_FOLDER:
                     raise
-                self._folder_refused(folder, error)
+                self._folder_refused(folder, error, move.row)
                 return
             finally:
                 if move.out_of_order is not None:
@@ -222,11 +222,11 @@ class PairWork:
         delta.changed = {}
         return row
 
-    def _folder_refused(self, folder: FolderPlan, error: EngineError) -> None:
-        """One folder cannot be opened: it is named, the ledger counts its messages as open, and the mailbox goes on."""
+    def _folder_refused(self, folder: FolderPlan, error: EngineError, row: FolderRow) -> None:
+        """One folder cannot be opened: it is named, the ledger counts its messages as open, and the mailbox goes on. `row`: as the move
+        left it."""
         common = self._common
         common.pairs.tell(error)
-        row = common.rows.of(folder)
         if not row.id:
             common.rows.now[row.source] = common.store.put_folder(row._replace(total=common.plan.messages(folder)))
         with common.lock:
@@ -236,7 +236,7 @@ class PairWork:
 
 def _with_notice(error: EngineError, sessions: Sessions) -> EngineError:
     """A wait that the server had stated before the connection broke counts, though nobody had come to read it out."""
-    for session in (sessions.source, sessions.target):
+    for session in (sessions.source, sessions.target, *sessions.lanes):
         notice = session.take_throttle()
         if notice is not None and session.side is error.side and not error.retry_after:
             error.retry_after, error.server_text = notice.retry_after, error.server_text or notice.server_text

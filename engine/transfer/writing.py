@@ -141,14 +141,14 @@ class Writer:
                 elif alone or (not self._sent and not queue.ready()):  # the destination must not idle while a batch fills
                     self._send(batch)
                     batch, octets = [], 0
-                if self._appender.holding and not queue.ready():  # nobody knows when more comes: an end must not wait for it
-                    self._appender.let_end()
                 if len(self.proof) >= PROVE_MESSAGES:
                     self.drain()
                     self._prove(self.proof)
                     self.proof.clear()
             else:
                 self._note(item)
+            if self._appender.holding and not queue.ready():  # nobody knows when more comes: an end must not wait for it
+                self._appender.let_end()
         finished = not self._stopped()
         if batch and finished:
             self._send(batch)
@@ -186,9 +186,12 @@ class Writer:
         octets = sum(r.outgoing.size for r in batch)
         held = 0 if batch[0].stream else octets
         self._appender.hear()
-        self._gate.before(len(batch), octets)
         while self._sent and not self._fits(octets, held):
             self._finish_oldest()
+        self._appender.hear()
+        if self._gate.window(WINDOW_BATCHES) < WINDOW_BATCHES:  # told to be slow: nothing is held meanwhile
+            self._appender.let_end()
+        self._gate.before(len(batch), octets)
         if len(self._unresolved) >= RESOLVE_MESSAGES:
             self.drain()
         if not self._uidplus:

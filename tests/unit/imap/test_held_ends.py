@@ -13,6 +13,8 @@ from engine.causes import Side
 from engine.errors import ConnectionBroken
 from engine.imap import held_ends
 from engine.imap.append import Appended, Appender, Outgoing
+from engine.imap.append_command import Command as AppendCommand
+from engine.imap.held_ends import FolderIsLocked
 from engine.imap.session import Session
 from tests.support.provider_simulator import LOOPBACK, PROFILES, Action, AppendRefusal, Fault, ProviderSimulator, message, with_capabilities
 from tests.unit.imap.scripted import Peer, Scripted
@@ -157,27 +159,36 @@ def test_what_must_be_asked_for_and_is_refused_needs_no_end(server: ProviderSimu
     assert there(server) == [outgoing(n, 100).content for n in (1, 3)]
 
 
-def test_a_server_that_works_at_one_append_at_a_time_gets_the_ends_and_then_one_connection(
-        server: ProviderSimulator, lanes: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_ends, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(held_ends.Command, "patience", lambda command: 0.0)
-    server.faults.append(Fault("APPEND", Action.LATE, seconds=1.0))
-    appender, several = Appender(lanes[0], lanes[1:]), batches(6, 2)
-    sent = [appender.send("INBOX", batch) for batch in several[:2]]
+@pytest.mark.parametrize("waits", ["for an answer", "for the end", "to send more"])
+def test_a_server_that_locks_the_folder_for_a_command_is_not_waited_for(server: ProviderSimulator, lanes: list[Session],
+                                                                        monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
+    monkeypatch.setattr(held_ends, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(AppendCommand, "patience", lambda command: 0.0)
+    server.faults.append(Fault("APPEND", Action.HANG))
+    appender, (first, second) = Appender(lanes[0], lanes[1:2]), batches(2)
+    sent = [appender.send("INBOX", first), appender.send("INBOX", second)]
     begun = time.monotonic()
-    results = [r for one in sent for r in appender.wait(one)]
+    with pytest.raises(FolderIsLocked):
+        if waits == "to send more":
+            appender.send("INBOX", [outgoing(9, 32 << 20)])  # more than lies on the way
+        elif waits == "for the end":
+            appender.let_end()
+        else:
+            appender.wait(sent[0])
     assert time.monotonic() - begun < 3
-    assert [r.error for r in results] == [None] * 4
-    assert appender.in_order is False and results[0].target_uid == 3  # the second came to lie before the first, and is told so
-    before = len(server.lines("APPEND"))
-    for batch in several[2:]:
-        sent.append(appender.send("INBOX", batch))
-    assert not appender.holding
-    assert [r.error for one in sent[2:] for r in appender.wait(one)] == [None] * 8
-    assert there(server)[4:] == flat(several[2:])
-    later = [c.connection for c in server.commands if c.verb == "APPEND"][before:]
-    assert len(set(later)) == 1
-    assert Appender(lanes[0], lanes[1:]).in_order is False  # the next folder, too
+    assert all(lane.channel.stream.closed for lane in lanes[:2])
+    assert stored_nothing_more(server, 0), "the second had no end"
+
+
+def test_an_end_that_cannot_be_sent_is_told_to_whoever_waits_for_that_command(server: ProviderSimulator, lanes: list[Session]) -> None:
+    appender, (first, second) = Appender(lanes[0], lanes[1:2]), batches(2)
+    sent = [appender.send("INBOX", first), appender.send("INBOX", second)]
+    lanes[1].close()
+    assert [r.error for r in appender.wait(sent[0])] == [None] * 5, "it was answered"
+    with pytest.raises(ConnectionBroken):
+        appender.wait(sent[1])
+    assert lanes[0].channel.stream.closed, "whoever goes on is to open both anew"
+    assert stored_nothing_more(server, 5)
 
 
 @pytest.mark.parametrize(("rtt", "ask_first"), [(0.0101, False), (float("inf"), False), (0.0, True)])

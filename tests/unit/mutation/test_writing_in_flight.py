@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from engine.causes import Cause, Side
-from engine.errors import ConnectionBroken
+from engine.errors import ConnectionBroken, MessageRefused
+from engine.imap.fetch import Metadata
 from engine.imap.session import Session
 from engine.transfer import writing
 from engine.transfer.handing import Gone, Unreadable
 from engine.transfer.matching import Claims
 from engine.transfer.proof import Proof
+from engine.transfer.records import Listed
 from engine.transfer.writing import Writer
 from tests.unit.mutation.writer_rig import DATE, UIDVALIDITY, MakeWriterRig, content, ready, refused, streamed
 
@@ -267,6 +269,24 @@ def test_next_door_the_source_is_free_when_all_is_answered_and_far_away_when_all
     assert rig.take(*(ready(uid) for uid in range(1, 5)), source_is_free=lambda: left.append(len(rig.destination.unanswered)))
     assert left == [under_way]
     assert rig.runs() == [(1, 4, 100)]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_no_end_is_held_while_the_source_is_silent_after_a_message_that_was_not_read(
+        writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    monkeypatch.setattr(writing, "BATCH_MESSAGES", 1)
+    rig = writer_rig()
+    there, last = rig.destination, ready(5)
+
+    def hold() -> None:
+        there.holding = bool(there.unanswered)
+
+    there.before_send = hold
+    listed = Listed(Metadata(4, 10, (), DATE), 3)
+    odd = Gone(listed) if gone else Unreadable(listed, MessageRefused(Cause.X_ITEM, side=Side.SOURCE))
+    rig.take(ready(1), ready(2), ready(3), odd, last, waits_for=lambda item: item is last)
+    words = [words for words in there.said if words[0] in ("send", "let end")]
+    assert words[words.index(("send", 2)):][:2] == [("send", 2), ("let end",)]
 
 
 def test_what_was_sent_gets_its_end_when_the_next_message_is_waited_for(writer_rig: MakeWriterRig, monkeypatch: pytest.MonkeyPatch) -> None:
