@@ -16,7 +16,7 @@ from portal.private_redis import NoRedis
 from portal.security.vault import KeyFiles, VaultError, rotate_keys
 from portal.services.common import ServiceError
 from portal.services.days import ZONE
-from portal.store.db import Database, migrate
+from portal.store.db import migrate
 
 FAILED = 1
 _ROLES = tuple(role.value for role in Role)
@@ -143,14 +143,11 @@ def _rotate(args: argparse.Namespace) -> int:
 
 def _invite(args: argparse.Namespace) -> int:
     """The link alone on stdout, what there is to say about it on stderr."""
-    from portal.staff_commands import invitation
+    from portal.staff_commands import invitation, with_tables
 
     settings: Settings = load_settings()
-    database = Database(settings.database_url)
-    try:
+    with with_tables(settings.database_url) as database:
         made = invitation(settings, database, args.email, args.name, Role(args.role) if args.role else None)
-    finally:
-        database.close()
     whom = f"{made.email} {made.name}".strip()
     account = "新账号 / a new account" if made.is_new else \
         "账号早就有，以前的链接作废 / the account was there, its older links stop working"
@@ -164,13 +161,10 @@ def _invite(args: argparse.Namespace) -> int:
 
 
 def _change_role(args: argparse.Namespace) -> int:
-    from portal.staff_commands import new_role
+    from portal.staff_commands import new_role, with_tables
 
-    database = Database(load_settings().database_url)
-    try:
+    with with_tables(load_settings().database_url) as database:
         done = new_role(database, args.email, Role(args.role))
-    finally:
-        database.close()
     if done.was is done.role:
         print(f"{done.email} 本来就是 {done.role}。 {done.email} is {done.role} already.")
     else:

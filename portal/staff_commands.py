@@ -1,14 +1,18 @@
-"""The two acts on staff that need no page: an invitation, and another role.
+"""The two acts on staff that need no page: an invitation, and another role; and the database they are done in.
 
 Always through services/staff.py; the link's token is handed to whoever asked and stored nowhere. Must not: leave a wish unmet without a
-word; an account that is there keeps its role and its name, and that is said or refused.
+word; an account that is there keeps its role and its name, and that is said or refused; make a database.
 """
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from config import Settings
@@ -39,6 +43,29 @@ class RoleChanged:
     email: str
     was: Role
     role: Role
+
+
+@contextmanager
+def with_tables(url: str) -> Iterator[Database]:
+    """The database, closed at the end. Raises NotUsable where its tables are not those of this version. A SQLite file that is not there,
+    or is empty, is not opened: that would leave one behind that looks like a database."""
+    parsed = make_url(url)
+    file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+    if file is not None and not (file.exists() and file.stat().st_size):
+        raise _not_migrated(url)
+    database = Database(url)
+    try:
+        if not database.ready():
+            raise _not_migrated(url)
+        yield database
+    finally:
+        database.close()
+
+
+def _not_migrated(url: str) -> NotUsable:
+    shown = make_url(url).render_as_string(hide_password=True)
+    return NotUsable("database", f"数据库 {shown} 里还没有表，或者表不是这个版本的；先运行 python -m portal migrate",
+                     f"The database {shown} has no tables yet, or not those of this version; run python -m portal migrate first.")
 
 
 def invitation(settings: Settings, database: Database, email: str, name: str, role: Role | None) -> Invitation:

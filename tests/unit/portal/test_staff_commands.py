@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -10,6 +11,8 @@ from sqlalchemy import select
 from portal.cli import main
 from portal.models import Role, Staff, StaffInvitation, now
 from portal.services.staff import InvitationState, find_invitation
+from portal.staff_commands import _not_migrated
+from portal.store.db import migrate, unmigrate
 from tests.support.portal_app import PortalForTests
 
 WANG = "wang@example.com"
@@ -113,6 +116,48 @@ def test_a_role_for_nobody_and_the_same_role_and_the_last_operators(type_in: Ter
     assert "is operator already" in type_in("change-role", WANG, "operator").out
     last = type_in("change-role", WANG, "helpdesk")
     assert (last.code, "At least one operator must remain" in last.err) == (1, True)
+
+
+EVERY_ACT = pytest.mark.parametrize("words", [("invite", WANG), ("change-role", WANG, "admin")], ids=lambda words: words[0])
+
+
+def says_to_migrate(words: tuple[str, ...], database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    printed = capsys.readouterr()
+    zh, en = printed.err.splitlines()
+    assert printed.out == "" and "先运行 python -m portal migrate" in zh and "run python -m portal migrate first" in en
+    assert f"sqlite:///{database}" in zh and f"sqlite:///{database}" in en
+
+
+@EVERY_ACT
+@pytest.mark.parametrize("there", [False, True], ids=["no file", "an empty file"])
+def test_before_the_tables_are_made_it_names_the_database_and_makes_none(
+        words: tuple[str, ...], there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "banjia.db"
+    monkeypatch.setenv("INSTANCE_DIR", str(tmp_path))
+    if there:
+        database.touch()
+    says_to_migrate(words, database, capsys)
+    assert [(path.name, path.stat().st_size) for path in tmp_path.rglob("*.db*")] == ([("banjia.db", 0)] if there else [])
+
+
+@EVERY_ACT
+def test_with_the_tables_of_another_version_it_says_so_and_a_migration_mends_it(
+        words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "banjia.db"
+    monkeypatch.setenv("INSTANCE_DIR", str(tmp_path))
+    monkeypatch.setenv("BASE_URL", "https://move.example.com")
+    migrate(f"sqlite:///{database}")
+    unmigrate(f"sqlite:///{database}", "-1")
+    says_to_migrate(words, database, capsys)
+    assert main(["migrate"]) == 0
+    main(words)
+    assert "portal migrate" not in capsys.readouterr().err
+
+
+def test_the_database_is_named_without_its_password() -> None:
+    refused = _not_migrated("postgresql+psycopg://banjia:geheim@db.example/banjia")
+    assert "banjia:***@db.example" in refused.zh and "geheim" not in refused.zh + refused.en
 
 
 @pytest.mark.parametrize(("words", "says"), [
