@@ -176,6 +176,10 @@ def _routes(args: argparse.Namespace) -> tuple[Route, Route]:
     """Source and destination; what a user of the command line typed may lie in any network."""
     direct = Route(allowed_networks=EVERYWHERE)
     if args.via is None:
+        for option, path in (("--via-token-file", args.via_token_file), ("--via-ca-file", args.via_ca_file)):
+            if path is not None:  # whoever writes it believes that a relay is used
+                raise Usage(f"{option} 要和 --via 一起写，否则不经过中继；加上 --via https://relay.example:8443，或者不写 {option}",
+                            f"{option} needs --via, no relay is used without it; add --via https://relay.example:8443, or leave it out")
         return direct, direct
     try:
         parts = urlsplit(args.via)

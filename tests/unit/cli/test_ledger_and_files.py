@@ -34,8 +34,9 @@ COMMANDS = {
 every_command = pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 
 
-def run(*words: str, state: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "BANJIA_SOURCE_PASSWORD": "x", "BANJIA_DESTINATION_PASSWORD": "x"}
+def run(*words: str, state: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "BANJIA_SOURCE_PASSWORD": "x", "BANJIA_DESTINATION_PASSWORD": "x",
+                   **more}
     return subprocess.run([sys.executable, "-m", "engine", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
                           stdin=subprocess.DEVNULL, env=environment | ({"XDG_STATE_HOME": str(state)} if state else {}))
 
@@ -358,6 +359,18 @@ def test_a_secret_that_is_no_text_is_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("relay", ["http://relay.example", "https://relay.example:99999", "https://[relay", "https://relay.example/x"])
 def test_a_relay_that_is_written_wrongly(relay: str) -> None:
     refused(run("check", SOURCE, "--via", relay), "--via", "write https://relay.example:8443")
+
+
+@pytest.mark.parametrize("option", ["--via-token-file", "--via-ca-file"])
+def test_an_option_of_a_relay_without_the_relay(option: str, tmp_path: Path) -> None:
+    """Left out in silence, the old mailbox would be reached by a way that nobody asked for. A token in the environment asks for none."""
+    (tmp_path / "given").write_text("rt1.worker." + "A" * 43)
+    for words in (("check", SOURCE), COMMANDS["copy"], COMMANDS["verify"]):
+        refused(run(*words, option, str(tmp_path / "given"), state=tmp_path), option, "needs --via", "--via https://relay.example:8443")
+    with socket.create_server(("127.0.0.1", 0)) as closed_soon:
+        port = closed_soon.getsockname()[1]
+    done = run("check", f"imaps://li@127.0.0.1:{port}", "--json", BANJIA_RELAY_TOKEN="rt1.worker." + "A" * 43)
+    assert (done.returncode, json.loads(done.stdout)["cause"]) == (4, "dns_connect"), "it got as far as the server"
 
 
 def test_a_report_is_never_written_over_its_ledger(tmp_path: Path) -> None:
