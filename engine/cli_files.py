@@ -33,10 +33,11 @@ class Usage(Exception):
 # -- text ----------------------------------------------------------------------------------------------------------------------
 
 def text_file(path: Path | None, option: str) -> str | None:
+    """Without the mark of UTF-8 (BOM) that editors on Windows write before it: unseen, it would be sent as part of a secret."""
     if path is None:
         return None
     try:
-        return _octets(path, option).decode("utf-8")
+        return _octets(path, option).decode("utf-8-sig")
     except UnicodeDecodeError:  # its words hold an octet of what may be a secret
         raise Usage(f"{option} {path} 不是 UTF-8 文本；请存成 UTF-8 再用",
                     f"{option} {path} is not UTF-8 text; save it as UTF-8") from None

@@ -2,6 +2,7 @@
 for a password, and the file is octet for octet what it was. No server is needed: every refusal comes before the first connection."""
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.causes import Cause
+from engine.causes import Cause, Side
+from engine.cli_files import secret, text_file
 from engine.ledger import Entry, FolderRow, Outcome, Run
 from engine.ledger_file import SqliteLedger
 from engine.ledger_look import LedgerUnusable, is_begun
@@ -354,6 +356,14 @@ def test_a_secret_that_is_no_text_is_not_shown(tmp_path: Path) -> None:
     done = run("check", SOURCE, "--source-password-file", str(tmp_path / "secret"))
     refused(done, f"--source-password-file {tmp_path / 'secret'}", "not UTF-8", "save it as UTF-8")
     assert "geheim" not in done.stderr and "xff" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["geheim", "密码 é\r\n", "geheim\n"])
+def test_a_mark_of_utf_8_is_no_part_of_a_secret(line: str, tmp_path: Path) -> None:
+    (tmp_path / "saved").write_bytes(b"\xef\xbb\xbf" + line.encode())
+    args = argparse.Namespace(source_password_file=tmp_path / "saved")
+    assert secret(args, Side.SOURCE, "li").reveal() == line.rstrip("\r\n")
+    assert text_file(tmp_path / "saved", "--via-token-file") == line
 
 
 @pytest.mark.parametrize("relay", ["http://relay.example", "https://relay.example:99999", "https://[relay", "https://relay.example/x"])
