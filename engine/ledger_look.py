@@ -76,7 +76,7 @@ def not_begun(path: Path) -> LedgerUnusable:
         return LedgerUnusable(path, Words("是空的，还没有 copy 往里面记过；请指 copy 用的那一个（copy 的最后一行写着）",
                                           "is empty, no copy has written into it; name the one of your copy (its last line told)"))
     return LedgerUnusable(path, Words("不存在；请指 copy 用的那一个（copy 的最后一行写着）",
-                                      "does not exist, there is no such ledger; name the one of your copy (its last line told)"))
+                                      "does not exist; name the one of your copy (its last line told)"))
 
 
 def of_another_pair(path: Path, pair: str) -> LedgerUnusable:

@@ -95,8 +95,8 @@ def test_the_report_finds_the_ledger_that_copy_made_for_two_addresses(line: Line
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    ((), "no ledger"), (("imaps://a@b",), "no ledger"), (("--ledger", "/nonexistent/ledger"), "no such ledger"),
-    (("--ledger", "/etc/passwd"), "is no ledger"), (("imaps://a@b", "imaps://c@d"), "no such ledger")])
+    ((), "no ledger"), (("imaps://a@b",), "no ledger"), (("--ledger", "/nonexistent/ledger"), "does not exist"),
+    (("--ledger", "/etc/passwd"), "is no ledger"), (("imaps://a@b", "imaps://c@d"), "does not exist")])
 @pytest.mark.parametrize("command", [("report",), ("undo", "--last", "--yes")])
 def test_without_a_ledger_it_says_what_is_missing_and_makes_none(line: Line, command: tuple[str, ...], words: tuple[str, ...],
                                                                  says: str, tmp_path: Path) -> None:

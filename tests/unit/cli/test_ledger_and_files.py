@@ -254,7 +254,7 @@ def test_a_missing_directory_is_named_with_the_command_that_makes_it(tmp_path: P
     file = tmp_path / "none" / "ledger"
     refused(run(*COMMANDS["copy"], "--ledger", str(file)), f"--ledger {file}", "there is no directory", f"mkdir -p {file.parent}")
     for name in ("verify", "report", "undo"):
-        refused(run(*COMMANDS[name], "--ledger", str(file)), f"--ledger {file}", "no such ledger", "the one of your copy")
+        refused(run(*COMMANDS[name], "--ledger", str(file)), f"--ledger {file}", "does not exist; name the one of your copy")
     assert not file.parent.exists()
 
 
