@@ -108,9 +108,10 @@ def print_copy(report: CopyReport) -> None:
     print(f"{report.outcome.value}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
           f"{totals['set_aside']} set aside of {totals['total']}; {size(report.bytes)} in {report.seconds:.1f} s")
     if report.out_of_order:
-        print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，或只能分段取到；内容不受影响。")
-        print(f"{report.out_of_order} stand behind one that follows them at the source: refused at first, or given only in parts; "
-              "nothing is lost.")
+        print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，只能分段取到，或者几路连接同时送到，"
+              "新服务器按自己的次序存放；内容不受影响。")
+        print(f"{report.out_of_order} stand behind one that follows them at the source: refused at first, given only in parts, or stored "
+              "in another order by the new server, to which they came over several connections; nothing is lost.")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:

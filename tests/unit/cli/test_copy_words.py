@@ -1,0 +1,23 @@
+"""What `copy` prints of a report, without a server."""
+from __future__ import annotations
+
+import pytest
+
+from engine.printing import print_copy
+from engine.report.copy import CopyOutcome, CopyReport, FolderReport
+
+
+def printed(report: CopyReport, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    report.folders = [FolderReport("INBOX", "INBOX", total=5, moved=3)]
+    print_copy(report)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_another_order_is_told_with_all_that_may_have_made_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Among them the new server itself, which stores in its own order what comes over several connections at once."""
+    lines = printed(CopyReport(CopyOutcome.COMPLETE, out_of_order=2), capsys)
+    zh, = [line for line in lines if line.startswith("2 封排在")]
+    en, = [line for line in lines if line.startswith("2 stand behind")]
+    assert "起初没有被接受" in zh and "分段取到" in zh and "几路连接" in zh and "内容不受影响" in zh
+    assert "refused at first" in en and "in parts" in en and "over several connections" in en and "nothing is lost" in en
+    assert not any("排在" in line for line in printed(CopyReport(CopyOutcome.COMPLETE), capsys))
