@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.causes import Cause
 from engine.printing import print_copy
 from engine.report.copy import CopyOutcome, CopyReport, FolderReport
 
@@ -21,3 +22,9 @@ def test_another_order_is_told_with_all_that_may_have_made_it(capsys: pytest.Cap
     assert "起初没有被接受" in zh and "分段取到" in zh and "几路连接" in zh and "内容不受影响" in zh
     assert "refused at first" in en and "in parts" in en and "over several connections" in en and "nothing is lost" in en
     assert not any("排在" in line for line in printed(CopyReport(CopyOutcome.COMPLETE), capsys))
+
+
+@pytest.mark.parametrize(("cause", "head"), [(Cause.INTERRUPTED, "已停下 / stopped"), (Cause.DESTINATION_QUOTA, "failed")])
+def test_a_copy_that_was_stopped_did_not_fail(cause: Cause, head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, line, *_ = printed(CopyReport(CopyOutcome.FAILED, cause), capsys)
+    assert line.startswith(f"{head}: 3 moved, 0 already there, 0 left out, 0 set aside of 5; ")
