@@ -65,9 +65,10 @@ def _undo(args: argparse.Namespace) -> int:
     ledger = named_ledger(args)
     try:
         _must_be_about(args, ledger.pair)
-        pass_id = _which_pass(args, manifest_of(ledger))
+        manifest = manifest_of(ledger)
+        pass_id = _which_pass(args, manifest)
         if not pass_id:
-            return _tell(args, UndoReport(outcome=CopyOutcome.COMPLETE, dry_run=args.dry_run))
+            return _tell(args, UndoReport(outcome=CopyOutcome.COMPLETE, dry_run=args.dry_run), undone=_may_be_undone(manifest))
         if not args.yes and not args.dry_run and not sys.stdin.isatty():
             raise Usage("这里没有人可以回答；请加 --yes，或者先用 --dry-run 看看",
                         "nobody can be asked here: say --yes, or --dry-run to look first")
@@ -109,24 +110,31 @@ def _which_pass(args: argparse.Namespace, manifest: Manifest) -> int:
     raise Usage(f"{asked.zh}；搬进去的邮件还在的有：{zh}", f"{asked.en}; passes of which something is there: {en}")
 
 
+def _may_be_undone(manifest: Manifest) -> bool:
+    """Whether something may have been moved and taken back. A ledger forgets what was undone, but an undo leaves its folder open; so does
+    a copy that broke off, and then it is not known."""
+    return any(not folder.row.complete and folder.row.rule is None for folder in manifest.folders)
+
+
 def _agreed() -> bool:
     print("输入 yes 删除 / Type yes to remove them: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-def _tell(args: argparse.Namespace, report: UndoReport) -> int:
-    """The last words, and the exit code."""
+def _tell(args: argparse.Namespace, report: UndoReport, *, undone: bool = True) -> int:
+    """The last words, and the exit code. `undone`: see print_undo."""
     from engine.printing import explanation, print_json
 
     if args.json:
         print_json({**report.to_json(), **explanation(report.cause, None)})
     else:
-        print_undo(report, sys.stdout)
+        print_undo(report, sys.stdout, undone=undone)
     hint(args, Side.DESTINATION, report.detail)
     return {CopyOutcome.COMPLETE: OK, CopyOutcome.PARTIAL: NOT_ALL}.get(report.outcome, FAILED)
 
 
-def print_undo(report: UndoReport, out: TextIO) -> None:
+def print_undo(report: UndoReport, out: TextIO, *, undone: bool = True) -> None:
+    """`undone`: where there is no pass, whether one may have been undone already."""
     from engine.printing import print_cause, size
 
     done = "would be removed" if report.dry_run else "removed"
@@ -138,13 +146,21 @@ def print_undo(report: UndoReport, out: TextIO) -> None:
         if report.detail:
             print(report.detail)
     elif not report.folders:
-        which = Words(f"第 {report.pass_id} 次", f"pass {report.pass_id}") if report.pass_id else Words("copy", "any copy")
-        print(f"没有可撤销的：{which.zh} 搬进去的邮件，现在一封也不在了。\n"
-              f"Nothing to undo: of what {which.en} appended, nothing is there any more.", file=out)
+        why = _nothing_to_undo(report.pass_id, undone)
+        print(f"没有可撤销的：{why.zh}。\nNothing to undo: {why.en}.", file=out)
     else:
         totals = report.totals()
         print(f"pass {report.pass_id}: {totals['removed']} {done}, {totals['absent']} not there any more, {totals['left']} left; "
               f"{size(totals['bytes'])}", file=out)
+
+
+def _nothing_to_undo(pass_id: int, undone: bool) -> Words:
+    if pass_id:
+        return Words(f"第 {pass_id} 次搬进去的邮件，现在一封也不在了", f"of what pass {pass_id} appended, nothing is there any more")
+    if undone:
+        return Words("用这个账本的 copy 还没有搬进过邮件，或者搬进去的已经都撤销了",
+                     "no copy with this ledger has moved anything yet, or all of it was undone")
+    return Words("用这个账本的 copy 还没有搬进过邮件", "no copy with this ledger has moved anything yet")
 
 
 def _remarks(folder: UndoFolder) -> str:

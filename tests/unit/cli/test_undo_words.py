@@ -1,11 +1,16 @@
-"""What `undo` prints of a report, without a server."""
+"""What `undo` prints of a report, and of a ledger of which there is nothing to undo, without a server."""
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from engine.cli import main
 from engine.cli_undo import print_undo
+from engine.ledger import Entry, FolderRow, Outcome, Run
+from engine.ledger_file import SqliteLedger
 from engine.report.copy import CopyOutcome
 from engine.report.undo import UndoFolder, UndoLeft, UndoReport
 
@@ -32,8 +37,39 @@ def test_how_much_is_told_in_units_that_people_read() -> None:
         "pass 1: 2 would be removed, 0 not there any more, 0 left; 5.5 MiB\n")
 
 
-@pytest.mark.parametrize(("number", "says"), [(0, "any copy"), (3, "pass 3")])
-def test_nothing_to_undo_names_no_pass_that_never_was(number: int, says: str) -> None:
-    text = printed(UndoReport(CopyOutcome.COMPLETE, number))
-    assert "没有可撤销的" in text and f"of what {says} appended, nothing is there any more" in text
-    assert "pass 0" not in text
+def test_a_pass_of_which_nothing_is_left_is_named() -> None:
+    text = printed(UndoReport(CopyOutcome.COMPLETE, 3))
+    assert "没有可撤销的：第 3 次" in text and "of what pass 3 appended, nothing is there any more" in text
+
+
+def never_reached(ledger: SqliteLedger) -> None:
+    """The first copy could not sign in."""
+
+
+def found_everything_there(ledger: SqliteLedger) -> None:
+    number = ledger.begin_pass(1.0)
+    row = ledger.put_folder(FolderRow("INBOX", "INBOX", total=3, already_there=3, complete=True))
+    ledger.put_folder(FolderRow("Virtual", "", rule="virtual"))
+    ledger.write(Entry(row, runs=[Run(1, 3, 3, 7, Outcome.ALREADY_THERE, pass_id=number)]))
+    ledger.end_pass(number, 2.0, "complete")
+
+
+def undone(ledger: SqliteLedger) -> None:
+    """As an undo leaves a folder: open, and without the rows of what it removed."""
+    found_everything_there(ledger)
+    row, *_ = ledger.folders()
+    ledger.write(Entry(row._replace(complete=False), runs=[]))
+
+
+@pytest.mark.parametrize(("made", "more"), [(never_reached, False), (found_everything_there, False), (undone, True)])
+def test_where_no_copy_moved_anything_the_last_pass_is_said_to_be_none(
+        made: Callable[[SqliteLedger], None], more: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger", "li@old.example @ localhost:1 -> li@new.example @ localhost:2")
+    made(ledger)
+    ledger.close()
+    assert main(["undo", "imaps://li%40new.example@localhost:2", "--ledger", str(tmp_path / "ledger"), "--last"]) == 0
+    printed = capsys.readouterr()
+    zh, en = printed.out.splitlines()
+    assert (printed.err, "pass 0" in en, "any more" in en) == ("", False, False)
+    assert zh.startswith("没有可撤销的：用这个账本的 copy 还没有搬进过邮件") and ("或者搬进去的已经都撤销了" in zh) is more
+    assert en.startswith("Nothing to undo: no copy with this ledger has moved anything yet") and ("or all of it was undone" in en) is more
