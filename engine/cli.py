@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except BadAddress as error:
-        print(f"{args.command}: {error}", file=sys.stderr)
+        print(f"{args.command}: {error.zh}\n{args.command}: {error.en}", file=sys.stderr)
         return USAGE
     except Usage as error:
         print(f"{args.command}: {error.zh}\n{args.command}: {error.en}", file=sys.stderr)
