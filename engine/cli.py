@@ -310,6 +310,7 @@ def _verify(args: argparse.Namespace) -> int:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
                                       connections=args.connections, progress=bar, ledger=ledger,
                                       mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL, pacing=pace_kept_by(path))
+        copied = ledger is not None and any(row.moved or row.already_there or row.set_aside for row in ledger.folders())
     finally:
         if ledger is not None:
             ledger.close()
@@ -320,4 +321,8 @@ def _verify(args: argparse.Namespace) -> int:
     hint(args, report.side, report.detail)
     if report.cause is not None:
         return FAILED
+    if not report.equal and not copied:
+        from engine.cli_hints import print_hint_to_copy
+
+        print_hint_to_copy(path)
     return OK if report.equal else NOT_ALL

@@ -1,4 +1,5 @@
-"""What to write instead, where a connection failed because an address or an option of the command line was not right.
+"""What to write instead, where a connection failed because an address or an option of the command line was not right; and which command
+comes first, where a comparison found nothing that was moved.
 
 One line in both languages on stderr, after the failure: a --json object stays alone on stdout. Must not change the cause or its words:
 they are everybody's, and only here are there schemes and options.
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from engine.causes import Side, Words
 
@@ -21,7 +23,17 @@ def print_hint(args: argparse.Namespace, side: Side | None, detail: str) -> None
     """Nothing, where there is none. `side`: whose connection failed; `detail`: what the engine said of it."""
     words = what_to_try(args, side, detail)
     if words is not None:
-        print(f"提示：{words.zh} / Hint: {words.en}", file=sys.stderr)
+        _print(words)
+
+
+def print_hint_to_copy(ledger: Path) -> None:
+    """For a comparison that found differences, and no word in the ledger of what was moved."""
+    _print(Words(f"用账本 {ledger} 还没有搬过邮件，下一步是 copy；如果 copy 时写了 --ledger，核对时也写同一个",
+                 f"nothing was copied with the ledger {ledger} yet, copy is next; if copy was given --ledger, give verify the same"))
+
+
+def _print(words: Words) -> None:
+    print(f"提示：{words.zh} / Hint: {words.en}", file=sys.stderr)
 
 
 def what_to_try(args: argparse.Namespace, side: Side | None, detail: str) -> Words | None:

@@ -131,7 +131,7 @@ def print_verify(report: VerifyReport) -> None:
         counts = _differences(f)
         if counts or f.note:
             print(f"! {f.folder}: " + "; ".join(x for x in (counts, f.note) if x))
-        for one in f.findings:
+        for one in sorted(f.findings, key=_place):
             print(f"    {one.kind.value}: {one.folder} {_of_finding(one)}")
         if len(f.findings) == FINDINGS_OF_A_FOLDER:
             print("    … more of this folder are counted and not listed")
@@ -147,6 +147,12 @@ def print_verify(report: VerifyReport) -> None:
         words = "编号、大小、标记和日期" if report.sizes_compared else "编号、标记和日期（有一方的大小只是估计）"
         print(f"快速核对：比较了{words}，没有读正文；正文被改而大小不变的看不出来，要 --full。")
         print(f"quick: compared {compared}, no octets; a change that keeps the size is not seen, --full sees it.")
+
+
+def _place(one: Finding) -> tuple[str, bool, int, int]:
+    """Where somebody looks for it: by source folder and UID there; after those what has none, by its UID at the destination. A comparison
+    by content finds them in the order of their octets' digests."""
+    return one.folder, one.source_uid is None, one.source_uid or 0, one.target_uid or 0
 
 
 def _differences(of: FolderVerdict | VerifyReport) -> str:
