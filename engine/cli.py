@@ -1,8 +1,8 @@
 """The command line: an expert's tool over the same engine that the workers use.
 
 Exit codes: 0 all moved (or equal, or the check passed); 1 internal; 2 usage; 3 moved but something set aside (or not equal);
-4 failed with a cause. With --json exactly one JSON object goes to stdout. Secrets come from a file, the environment or a prompt,
-never from the arguments.
+4 failed with a cause, or a copy that was stopped; 130 interrupted anywhere else, at a prompt for one. With --json exactly one JSON
+object goes to stdout. Secrets come from a file, the environment or a prompt, never from the arguments.
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from engine.report.steps import Step, StepState
 if TYPE_CHECKING:
     from engine.pacing.store import PaceStore
 
-OK, INTERNAL, USAGE, NOT_ALL, FAILED = 0, 1, 2, 3, 4
+OK, INTERNAL, USAGE, NOT_ALL, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 WAITS, LONGEST_WAIT_SECONDS = 20, 900.0  # a server's stated waits that a copy sits out before it gives up
 
 _EPILOG = """
@@ -45,7 +45,8 @@ Addresses: imaps://user%40example.com@host:993   TLS from the first byte
            imap+plain://user@localhost:143        no protection: loopback only, unless --allow-plaintext
 Secrets:   --source-password-file FILE, BANJIA_SOURCE_PASSWORD, or a prompt (--destination-… and BANJIA_DESTINATION_PASSWORD alike)
 Relay:     --via https://relay.example:8443 reaches the source through a relay; its token from --via-token-file or BANJIA_RELAY_TOKEN
-Exit:      0 all moved, equal, or check passed; 1 internal; 2 usage; 3 something set aside, or not equal; 4 failed with a cause
+Exit:      0 all moved, equal, or check passed; 1 internal; 2 usage; 3 something set aside, or not equal; 4 failed with a cause;
+           130 interrupted (Ctrl-C), but for a copy under way, which ends with 4
 """
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_failure(error.failure, as_json=True)
         return USAGE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except EngineError as error:
         print_failure(error, args.json)
         hint(args, error.side, error.detail)

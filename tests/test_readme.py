@@ -162,6 +162,18 @@ def test_the_table_of_options_says_which_commands_take_each(name: str) -> None:
     assert takes["check"] | takes["copy"] | takes["verify"] == told
 
 
+@pytest.mark.parametrize(("name", "paragraph", "directory"), [("README.md", "退出码：", "在放代码的目录里运行"),
+                                                             ("README.en.md", "Exit codes: ", "the directory of the code")])
+def test_the_command_line_says_where_it_is_run_and_how_each_command_may_end(name: str, paragraph: str, directory: str) -> None:
+    section, = [part for part in (ROOT / name).read_text(encoding="utf-8").split("\n## ") if paragraph in part]
+    start = " ".join(section[:section.index("```sh")].split())
+    assert directory in start and ". .venv/bin/activate" in start
+    ends = section[section.index(paragraph):].split("\n\n")[0]
+    cli = engine.cli
+    codes = [cli.OK, cli.INTERNAL, cli.USAGE, cli.NOT_ALL, cli.FAILED, cli.INTERRUPTED]
+    assert re.findall(r"(?<=[：；:;])\s*(\d+)\s", ends) == list(map(str, codes))
+
+
 def test_the_options_of_report_and_undo_are_all_in_their_document() -> None:
     told = {cells[0].strip("`").split()[0] for cells in documented("docs/report.md")}
     assert told == options()["report"] | options()["undo"]
