@@ -35,12 +35,12 @@ def test_the_exit_code_is_kept(tmp_path: Path) -> None:
 
 def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
     code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
-    result = measured(code, tmp_path, cap=1)
+    result = measured(code, tmp_path, cap=4)  # time enough to start on a machine that has much else to do
     assert result.capped and result.code < 0
     try:
         os.kill(int(result.output), 0)
         state = Path(f"/proc/{int(result.output)}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):
         state = "gone"
     assert state in ("gone", "Z")
 
