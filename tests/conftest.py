@@ -10,12 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import cyrus as cyrus_support
 from tests.support import dovecot as dovecot_support
 from tests.support.dovecot import PASSWORD, Dovecot, Pair, running_dovecot
 from tests.support.portal_app import PortalForTests, portal_in, prepared_template
 from tests.support.redis_server import NoRedis, RedisForTests, running_redis
+
+if "HYPOTHESIS_PROFILE" not in os.environ:  # how long an example takes says what else the machine does
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 LOGINS = {f"u{number:03d}@example.com": PASSWORD for number in range(1, 600)}
