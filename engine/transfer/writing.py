@@ -6,27 +6,26 @@ set aside with the server's words if none helps, unless the refusal speaks of th
 """
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
 from engine.imap.append import Appended, Appender, Outgoing, Pending
-from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_metadata
 from engine.imap.held_ends import NEAR_SECONDS
 from engine.imap.session import Session
 from engine.ledger import Intent, Repair, RepairRow, SetAsideRow, Written
 from engine.redact import redact
 from engine.transfer import points
 from engine.transfer.handing import Gone, Item, Ready, Unreadable
-from engine.transfer.matching import Claims, Pair, instant, pair_equal, pair_unique
+from engine.transfer.matching import Claims
 from engine.transfer.proof import PROVE_MESSAGES, Proof
 from engine.transfer.queues import ByteQueue
+from engine.transfer.read_back import Hashing, Unresolved, digest_of, hashed, paired, unhashed
 from engine.transfer.records import Arrived, FolderRecords, Listed
 from engine.transfer.repair import ladder
 
@@ -77,14 +76,6 @@ class _Outcome:
         return not (self.arrived or self.set_aside or self.repairs or self.closed or self.vanished)
 
 
-class _Unresolved(NamedTuple):
-    """Stored, and its UID not told. `digest`: hex SHA-256 of what was sent, "" where that is not known."""
-
-    listed: Listed
-    outgoing: Outgoing
-    digest: str
-
-
 class Writer:
     """Appends one folder's messages. `floor` is the destination's UIDNEXT when nothing of this run was sent yet. What `goes_alone` broke
     the connection before: it is announced first, whatever the server offers, and answered before anything else is sent, so that what
@@ -110,7 +101,7 @@ class Writer:
         self._window = WINDOW_BATCHES if self._near else WINDOW_BATCHES_AFAR
         self._sent: deque[_Sent] = deque()
         self._sent_octets = self._held_octets = 0
-        self._unresolved: list[_Unresolved] = []  # no UIDPLUS; their intents stay open
+        self._unresolved: list[Unresolved] = []  # no UIDPLUS; their intents stay open
         self._unresolved_intents: list[int] = []
         self._unresolved_floor = floor     # where to look for them
         self._in_order = True  # … and they were stored as they were sent: none was refused and sent again
@@ -195,7 +186,7 @@ class Writer:
         if len(self._unresolved) >= RESOLVE_MESSAGES:
             self.drain()
         if not self._uidplus:
-            batch = [r._replace(outgoing=_hashed(r.outgoing)) for r in batch]
+            batch = [r._replace(outgoing=hashed(r.outgoing)) for r in batch]
         floor = self._floor
         intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, floor)
         [intent_id] = self._write((intent,)).intents
@@ -297,14 +288,14 @@ class Writer:
                 was_batch = False
             else:
                 if repairs is None:
-                    first, repairs = error, iter(()) if spent else ladder(_unhashed(outgoing), error)
+                    first, repairs = error, iter(()) if spent else ladder(unhashed(outgoing), error)
                 rung = next(repairs, None)
                 if rung is None or spent:
                     if ready.stream:
                         ready.stream.abandon()
                     return Appended(uid, None, first), ready.outgoing
                 made.append(rung[0])
-                outgoing = rung[1] if self._uidplus else _hashed(rung[1])
+                outgoing = rung[1] if self._uidplus else hashed(rung[1])
             pending = self._appender.send(folder, [outgoing])
             [result] = self._appender.wait(pending)
             spent = ready.stream is not None and not pending.unread
@@ -335,7 +326,7 @@ class Writer:
         if result.error is not None:
             self._next.set_aside.append(set_aside_row(ready.listed, result.error))
         elif result.target_uid is None or result.target_uid < self._least or result.target_uid in self._claims:  # not told, or not true
-            self._unresolved.append(_Unresolved(ready.listed, outgoing, _digest_of(outgoing)))
+            self._unresolved.append(Unresolved(ready.listed, outgoing, digest_of(outgoing)))
         else:
             self._arrived(ready.listed, outgoing, result.target_uid)
 
@@ -351,7 +342,7 @@ class Writer:
         if outgoing.size != sent.size or outgoing.internal_date is not sent.internal_date or outgoing.flags is not sent.flags:
             sent = Metadata(sent.uid, outgoing.size, outgoing.flags, outgoing.internal_date)
         self.proof.add(sent, target_uid)
-        if isinstance(content, _Hashing):
+        if isinstance(content, Hashing):
             content = content.content
         if isinstance(content, bytes):
             self.proof.note_header(sent.uid, target_uid, content)
@@ -371,7 +362,7 @@ class Writer:
         there = [m for m in fetch_metadata(self._target, self._unresolved_floor, None) if m.uid not in self._claims]
         self._target.unselect()
         waiting, self._unresolved = self._unresolved, []
-        found = self._paired(waiting, there)
+        found = paired(self._target, self._records.row.target, waiting, there, in_order=self._in_order)
         for item, outgoing, _ in waiting:
             if item.meta.uid in found:
                 self._arrived(item, outgoing, found[item.meta.uid])
@@ -382,25 +373,6 @@ class Writer:
         self._unresolved_intents = []
         self._in_order = True
 
-    def _paired(self, waiting: Sequence[_Unresolved], there: Sequence[Metadata]) -> dict[int, int]:
-        """Destination UID by source UID. What was stored in the order in which it was sent pairs by its place; else by size and date where
-        only one message has them, and by every octet where several do."""
-        there = sorted(there, key=_uid)
-        if self._in_order and [m.size for m in there] == [outgoing.size for _, outgoing, _ in waiting]:
-            return {item.meta.uid: m.uid for (item, _, _), m in zip(waiting, there, strict=True)}
-        found = _by_uid(pair_unique({item.meta.uid: (outgoing.size, instant(outgoing.internal_date)) for item, outgoing, _ in waiting},
-                                    {m.uid: (m.size, instant(m.internal_date)) for m in there}))
-        taken = set(found.values())
-        if len(found) < len(waiting) and (alike := [m.uid for m in there if m.uid not in taken]):
-            self._target.examine(self._records.row.target)
-            digests = dict(fetch_digests(self._target, alike))
-            self._target.unselect()
-            found |= _by_uid(pair_equal({item.meta.uid: digest for item, _, digest in waiting if item.meta.uid not in found}, digests))
-        taken = set(found.values())  # what the server altered is ours all the same: it lies in our window and has the date we gave
-        return found | _by_uid(pair_equal(
-            {item.meta.uid: instant(outgoing.internal_date) for item, outgoing, _ in waiting if item.meta.uid not in found},
-            {m.uid: instant(m.internal_date) for m in there if m.uid not in taken}))
-
     def _write(self, intents: Sequence[Intent]) -> Written:
         """One write: the outcomes so far, and these intents; durable if there are any."""
         done, self._next = self._next, _Outcome()
@@ -410,47 +382,6 @@ class Writer:
             clear_set_aside=[a.listed.meta.uid for a in done.arrived if a.listed.meta.uid in self._records.set_aside])
         self._told()
         return written
-
-
-def _uid(meta: Metadata) -> int:
-    return meta.uid
-
-
-def _by_uid(pairs: Iterable[Pair]) -> dict[int, int]:
-    return {pair.source_uid: pair.target_uid for pair in pairs}
-
-
-class _Hashing:
-    """Content that is hashed while it is sent and read, for destinations that do not name the UID."""
-
-    def __init__(self, content: Iterable[bytes]) -> None:
-        self.content = content
-        self._hash = hashlib.sha256()
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._hash = hashlib.sha256()
-        for chunk in self.content:
-            self._hash.update(chunk)
-            yield chunk
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-def _hashed(outgoing: Outgoing) -> Outgoing:
-    return outgoing if isinstance(outgoing.content, bytes) else outgoing._replace(content=_Hashing(outgoing.content))
-
-
-def _unhashed(outgoing: Outgoing) -> Outgoing:
-    content = outgoing.content
-    return outgoing._replace(content=content.content) if isinstance(content, _Hashing) else outgoing
-
-
-def _digest_of(outgoing: Outgoing) -> str:
-    content = outgoing.content
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    return content.digest() if isinstance(content, _Hashing) else ""
 
 
 def set_aside_row(listed: Listed, error: EngineError) -> SetAsideRow:

@@ -7,7 +7,7 @@ import pytest
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken
 from engine.transfer import writing
-from engine.transfer.writing import _hashed, _Hashing
+from engine.transfer.read_back import Hashing, hashed
 from tests.unit.mutation.writer_rig import DATE, LATER, MakeWriterRig, content, ready, refused, streamed
 
 NOT_THERE = "accepted by the destination and not there when read back"
@@ -157,13 +157,13 @@ def test_raw_octets_of_a_header_are_kept_for_the_proof(writer_rig: MakeWriterRig
 
 
 def test_octets_are_hashed_as_they_are_sent_and_anew_when_they_are_sent_again() -> None:
-    pieces = _Hashing([b"a", b"bc"])
+    pieces = Hashing([b"a", b"bc"])
     for _ in range(2):
         assert b"".join(pieces) == b"abc"
         assert pieces.digest() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     whole = ready(1).outgoing
-    assert _hashed(whole) is whole, "its octets are at hand when they are asked for"
-    poured = _hashed(whole._replace(content=iter((b"a", b"bc"))))
+    assert hashed(whole) is whole, "its octets are at hand when they are asked for"
+    poured = hashed(whole._replace(content=iter((b"a", b"bc"))))
     assert (poured.uid, poured.size, poured.internal_date) == (1, 14, DATE)
     assert not isinstance(poured.content, bytes) and b"".join(poured.content) == b"abc"
 
