@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from engine.causes import Side
+from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken
 from engine.imap import held_ends
 from engine.imap.append import Appended, Appender, Outgoing
@@ -168,7 +168,7 @@ def test_a_server_that_locks_the_folder_for_a_command_is_not_waited_for(server: 
     appender, (first, second) = Appender(lanes[0], lanes[1:2]), batches(2)
     sent = [appender.send("INBOX", first), appender.send("INBOX", second)]
     begun = time.monotonic()
-    with pytest.raises(FolderIsLocked):
+    with pytest.raises(FolderIsLocked) as caught:
         if waits == "to send more":
             appender.send("INBOX", [outgoing(9, 32 << 20)])  # more than lies on the way
         elif waits == "for the end":
@@ -176,6 +176,8 @@ def test_a_server_that_locks_the_folder_for_a_command_is_not_waited_for(server: 
         else:
             appender.wait(sent[0])
     assert time.monotonic() - begun < 3
+    assert (caught.value.cause, caught.value.side, caught.value.detail) == (
+        Cause.X_STATE, Side.DESTINATION, "the server does not work at two messages of one folder at once")
     assert all(lane.channel.stream.closed for lane in lanes[:2])
     assert stored_nothing_more(server, 0), "the second had no end"
 
