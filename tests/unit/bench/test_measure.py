@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from bench.measure import run, tree_cpu
@@ -37,12 +38,17 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) 
     code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
     result = measured(code, tmp_path, cap=4)  # time enough to start on a machine that has much else to do
     assert result.capped and result.code < 0
-    try:
-        os.kill(int(result.output), 0)
-        state = Path(f"/proc/{int(result.output)}/stat").read_text().rpartition(")")[2].split()[0]
-    except (ProcessLookupError, FileNotFoundError):
-        state = "gone"
+    deadline = time.monotonic() + 10  # killed, it may have to be scheduled once more to be gone
+    while (state := state_of(int(result.output))) not in ("gone", "Z") and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert state in ("gone", "Z")
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return "gone"
 
 
 def test_the_cpu_of_a_tree_holds_what_was_reaped(tmp_path: Path) -> None:

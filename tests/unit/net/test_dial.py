@@ -129,7 +129,13 @@ def through(port: int) -> Route:
 
 def test_octets_of_the_far_server_follow_the_relays_answer() -> None:
     seen: list[bytes] = []
-    with listening(lambda conn: conn.sendall(b"* OK far\r\n") or conn.sendall(conn.recv(100))) as (far, _), \
+
+    def echo(conn: socket.socket) -> None:
+        conn.sendall(b"* OK far\r\n")
+        while octets := conn.recv(100):  # until the other side is done: whoever hangs up first may take with it what is under way
+            conn.sendall(octets)
+
+    with listening(echo) as (far, _), \
          listening(relay(b"HTTP/1.1 200 OK\r\nRelay-Mode: tunnel\r\n\r\n", then=far, seen=seen)) as (port, _):
         account = Account(Endpoint("imap.263.net", 993), "li@corp.example", Secret("x"))
         stream = Stream(dial("imap.263.net", 993, through(port), timeout=5, account=pacing_key(account)))
