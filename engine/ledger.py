@@ -93,6 +93,11 @@ class Run:
     id: int = 0
     pass_id: int = 0            # the pass that appended them; 0: found there
 
+    @property
+    def dense(self) -> bool:
+        """Whether every UID of its range was a message, so that each has its place whatever was deleted since."""
+        return self.source_last - self.source_first + 1 == self.count
+
     def joined(self, after: Run) -> Run | None:
         """This run extended by `after`, the very next messages of the folder; None when they cannot be one run."""
         if (self.outcome, self.pass_id) != (after.outcome, after.pass_id) or after.target_first != self.target_first + self.count:
@@ -101,7 +106,8 @@ class Run:
 
 
 class Intent(NamedTuple):
-    """A batch about to be appended: its source UIDs, the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time.
+    """A batch about to be appended: its source UIDs, the destination's UIDVALIDITY and UIDNEXT before it. `begun_at` is Unix time; `flags`
+    are those that each message had at the source then, packed (engine/transfer/flags.py); empty: an older program did not say.
 
     An intent found at a start (its worker died) is kept after its messages were looked up, as a watch: a dead client's APPEND may
     still be executed by the server, and the sweep at the end removes the surplus copy."""
@@ -111,6 +117,7 @@ class Intent(NamedTuple):
     target_uidnext: int
     begun_at: float
     id: int = 0
+    flags: bytes = b""
 
 
 class SetAsideRow(NamedTuple):
@@ -129,6 +136,12 @@ class RepairRow(NamedTuple):
     uid: int
     repair: Repair
     words: str
+
+    @property
+    def made(self) -> frozenset[Repair]:
+        """All of its repairs: where several were needed the row bears the last, and its words begin with "keywords + date: "."""
+        named = set(self.words.partition(": ")[0].split(" + "))
+        return frozenset({self.repair} | {repair for repair in Repair if len(named) > 1 and repair.value in named})
 
 
 class FlagChunk(NamedTuple):

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL
   pass INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS runs_of_folder ON runs (folder, source_first);
 CREATE TABLE IF NOT EXISTS intents (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uids TEXT NOT NULL,
-  target_uidvalidity INTEGER NOT NULL, target_uidnext INTEGER NOT NULL, begun_at REAL NOT NULL);
+  target_uidvalidity INTEGER NOT NULL, target_uidnext INTEGER NOT NULL, begun_at REAL NOT NULL, flags BLOB NOT NULL DEFAULT X'');
 CREATE TABLE IF NOT EXISTS set_aside (folder INTEGER NOT NULL, uid INTEGER NOT NULL, reason TEXT NOT NULL,
   server_text TEXT NOT NULL, size INTEGER NOT NULL, internal_date TEXT NOT NULL, PRIMARY KEY (folder, uid));
 CREATE TABLE IF NOT EXISTS repairs (folder INTEGER NOT NULL, uid INTEGER NOT NULL, repair TEXT NOT NULL, words TEXT NOT NULL,
@@ -35,10 +35,12 @@ CREATE TABLE IF NOT EXISTS flags (id INTEGER PRIMARY KEY, folder INTEGER NOT NUL
 CREATE INDEX IF NOT EXISTS flags_of_folder ON flags (folder, id);
 CREATE TABLE IF NOT EXISTS passes (id INTEGER PRIMARY KEY, begun_at REAL NOT NULL, ended_at REAL, outcome TEXT NOT NULL DEFAULT '');
 """
-_FORMAT = "3"
-_UPGRADES: dict[str, tuple[str, ...]] = {  # what a file of an older format lacks
-    "1": ("ALTER TABLE runs ADD COLUMN pass INTEGER NOT NULL DEFAULT 0",),
-    "2": (),  # of a folder's row: what was not read back
+_FORMAT = "4"
+_FLAGS_OF_INTENTS = "ALTER TABLE intents ADD COLUMN flags BLOB NOT NULL DEFAULT X''"
+_UPGRADES: dict[str, tuple[str, ...]] = {  # what a file of an older format lacks; a folder's row is JSON, with defaults for what it lacks
+    "1": ("ALTER TABLE runs ADD COLUMN pass INTEGER NOT NULL DEFAULT 0", _FLAGS_OF_INTENTS),
+    "2": (_FLAGS_OF_INTENTS,),
+    "3": (_FLAGS_OF_INTENTS,),
 }
 _BY_FOLDER = ("runs", "intents", "set_aside", "repairs", "flags")
 _CHUNKS_AT_ONCE = 64
@@ -116,8 +118,8 @@ class SqliteLedger:
                           " ORDER BY source_first", folder_id)
 
     def intents(self, folder_id: int) -> list[Intent]:
-        return self._read(lambda u, v, n, at, i: Intent(tuple(json.loads(u)), v, n, at, i),
-                          "SELECT uids, target_uidvalidity, target_uidnext, begun_at, id FROM intents WHERE folder=?"
+        return self._read(lambda u, v, n, at, i, f: Intent(tuple(json.loads(u)), v, n, at, i, f),
+                          "SELECT uids, target_uidvalidity, target_uidnext, begun_at, id, flags FROM intents WHERE folder=?"
                           " ORDER BY id", folder_id)
 
     def set_aside(self, folder_id: int) -> list[SetAsideRow]:
@@ -191,8 +193,8 @@ class SqliteLedger:
                        [(folder, f.first_uid, f.last_uid, f.data) for f in entry.flags])
         for i in entry.open_intents:
             intents.append(db.execute(
-                "INSERT INTO intents (folder, uids, target_uidvalidity, target_uidnext, begun_at) VALUES (?,?,?,?,?)",
-                (folder, json.dumps(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at)).lastrowid or 0)
+                "INSERT INTO intents (folder, uids, target_uidvalidity, target_uidnext, begun_at, flags) VALUES (?,?,?,?,?,?)",
+                (folder, json.dumps(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at, i.flags)).lastrowid or 0)
         if entry.append_seconds > self.append_seconds_peak():
             db.execute("INSERT OR REPLACE INTO meta VALUES ('append_seconds_peak', ?)", (str(entry.append_seconds),))
         return Written(runs, intents)

@@ -18,9 +18,9 @@ from tests.support.dovecot import PASSWORD, Dovecot, Pair, running_dovecot
 from tests.support.portal_app import PortalForTests, portal_in, prepared_template
 from tests.support.redis_server import NoRedis, RedisForTests, running_redis
 
-if "HYPOTHESIS_PROFILE" not in os.environ:  # how long an example takes says what else the machine does
-    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("busy")
+# How long an example takes says what else the machine does; the mutation run wants the same ones each time.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 LOGINS = {f"u{number:03d}@example.com": PASSWORD for number in range(1, 600)}

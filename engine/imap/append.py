@@ -121,7 +121,7 @@ class Appender:
 
     @property
     def holding(self) -> bool:
-        """Whether the end of something sent waits for more to be sent, or for `let_end`."""
+        """Whether the end of something sent is held back until what went before is answered."""
         return self._ends is not None and self._ends.holding
 
     def let_end(self) -> None:
@@ -136,9 +136,9 @@ class Appender:
     # -- sending ---------------------------------------------------------------------------------------------------------------
 
     def send(self, folder: str, batch: Sequence[Outgoing], *, ask_first: bool = False) -> Pending:
-        """Sends the batch; does not wait for tagged answers (a plain APPEND waits for its `+`, and with `ask_first` each does). Messages
-        that cannot be written on the wire (keyword, date, folder name) are not sent and come back with that error. Raises
-        ConnectionBroken and the like."""
+        """Sends the batch; does not wait for its tagged answers (a plain APPEND waits for its `+`, and with `ask_first` each does; where
+        ends are held back, for the answers to what was sent before). Messages that cannot be written on the wire (keyword, date, folder
+        name) are not sent and come back with that error. Raises ConnectionBroken and the like."""
         if self._ends is None:
             self._channel.must_be_free()
         pending = Pending(batch, [], [None] * len(batch))

@@ -5,8 +5,9 @@ measured: facts, engine §4). So a server works at several commands together, an
 wait for an answer before the next end costs nothing.
 Must not: send anything else to a connection whose end is held (`Channel.owner` says so; nothing of a command that never ends is stored).
 Always: an end waits for answers, for more to send, or for the pace; `let_end` ends that. A server that locks the folder for a whole command
-(mbox) may wait for the lock that our other connection holds: after PATIENCE_SECONDS of that all connections are closed, FolderIsLocked is
-raised, and the folder goes on over one. What fails on one connection closes all: the others' commands wait for what does not come.
+(mbox) may wait for the lock that our other connection holds: after PATIENCE_SECONDS of that, beyond what storing takes, all connections
+are closed and FolderIsLocked is raised; each folder of the run is then filled over one. What fails on one connection closes all: the
+others' commands wait for what does not come.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from engine.causes import Cause, at_destination
 from engine.errors import ConnectionBroken, EngineError
 from engine.imap.append_command import Command
 from engine.imap.channel import Channel, Tagged
+from engine.net.stream import SILENT
 
 PATIENCE_SECONDS = 5.0   # for an answer while an end is held, beyond what storing takes
 NEAR_SECONDS = 0.01      # round trip up to which waiting for an answer before the next end costs nothing: next door
@@ -26,7 +28,7 @@ _OWNER = "an APPEND whose end is held back"
 
 
 class FolderIsLocked(ConnectionBroken):
-    """A command was not answered while another of the same folder had no end; both connections are closed."""
+    """Nothing was answered, or read, on one connection while a command of the same folder had no end on another; all are closed."""
 
 
 class HeldEnds:
@@ -56,19 +58,19 @@ class HeldEnds:
     def writing_to(self, channel: Channel) -> Iterator[None]:
         """While a command is sent. A server that reads nothing more of a connection, because what came over it before waits for the lock
         that a held end has, is given up like one that does not answer."""
-        locked = self.holding and any(command.channel is channel for command in self._unanswered)
-        if locked:
+        may_be_locked = self.holding and any(command.channel is channel for command in self._unanswered)
+        if may_be_locked:
             channel.stream.idle = PATIENCE_SECONDS + sum(command.patience() for command in self._unanswered)
         try:
             yield
         except ConnectionBroken as error:
-            if locked and error.detail == "the server did not answer in time":
+            if may_be_locked and error.detail == SILENT:
                 raise self._locked(channel) from error
             raise
 
     def sent(self, command: Command) -> None:
         """All of the command but its end is on the wire; a command that was refused before has ended."""
-        waits = any(other.channel is not command.channel for other in self._unanswered)  # on one connection the server keeps the order
+        waits = bool(self._unanswered)  # of which some are always another connection's: they take turns
         self._unanswered.append(command)
         if waits and not command.ended:
             command.channel.owner = _OWNER

@@ -1,5 +1,5 @@
 """When each of several connections may send the end of its message, so that a server which must be asked for each literal stores them in
-that order: as far apart as their turns lie.
+the order in which they are sent: as far apart as their turns lie.
 
 Must not: read or write a connection.
 """
@@ -60,6 +60,6 @@ class LaneTurns:
 
     def were_kept(self, uids: Sequence[int]) -> bool:
         """Whether a command's UIDs are above those of the command before."""
-        kept = self._last_uid is None or uids[0] >= self._last_uid
+        kept = self._last_uid is None or uids[0] > self._last_uid
         self._last_uid = uids[-1]
         return kept

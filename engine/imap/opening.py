@@ -19,7 +19,7 @@ from engine.errors import ConnectionBroken, EngineError, Refused, Throttled
 from engine.imap.channel import Answer, Channel, Tagged, Timeouts
 from engine.net import tls
 from engine.net.dial import dial, pacing_key
-from engine.net.stream import Stream
+from engine.net.stream import SILENT, Stream
 from engine.pacing.pacer import OPEN, Gate
 from engine.providers.catalogue import known, provider
 from engine.providers.detect import by_greeting
@@ -159,7 +159,7 @@ class Opening:
             from engine.providers.classify import classify_transport  # the rules are loaded when something went wrong
             from engine.providers.rules import Transport
 
-            silent = error.detail == "the server did not answer in time"
+            silent = error.detail == SILENT
             found = classify_transport(Transport.GREETING_TIMEOUT if silent else Transport.CLOSED_BEFORE_GREETING)
             raise ConnectionBroken(found.cause, causes=found.causes, detail=f"{error.detail} before it greeted",
                                    retry_after=found.retry_after) from None

@@ -25,6 +25,7 @@ from engine.causes import Cause, Side, at_destination
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused
 
 CHUNK = 256 * 1024
+SILENT = "the server did not answer in time"  # in a ConnectionBroken
 _READ_WHILE_WRITING = 4 * 1024 * 1024
 _JOIN_BELOW = 64 * 1024
 
@@ -102,7 +103,7 @@ class Stream:
         if self._budget is not None:
             left = min(left, self._budget)
         if left <= 0:
-            raise self.broken("the server did not answer in time")
+            raise self.broken(SILENT)
         descriptor = self._transport.fileno()
         if descriptor < 0:
             raise self.broken("the connection is closed")
@@ -113,7 +114,7 @@ class Stream:
         if self._budget is not None:
             self._budget -= waited
         if not ready:
-            raise self.broken("the server did not answer in time")
+            raise self.broken(SILENT)
 
     # -- reading ---------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ class Breaks:
 
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     ask_first: bool = False  # the destination ends the connection over literals that it did not ask for, whatever it offers
-    one_by_one: bool = False  # the destination locks a folder for a whole command: it is filled over one connection
 
     def count(self, folder: str, uids: Iterable[int]) -> None:
         self.counts.update((folder, uid) for uid in uids)

@@ -19,7 +19,7 @@ from engine.ledger import FolderRow, LedgerStore, Outcome, Repair, RepairRow, Ru
 from engine.redact import redact
 from engine.transfer import points
 from engine.transfer.flags import OVERLAPS_BEFORE_REWRITE, Flags, StoredFlags, change
-from engine.transfer.records import FolderRecords
+from engine.transfer.records import FolderRecords, source_uids
 
 Kind = tuple[frozenset[str], frozenset[str], Flags]  # added, removed, all that the message bears now
 
@@ -137,10 +137,6 @@ def _copies(runs: list[Run], stored: StoredFlags, changed: Iterable[array[int]])
         some = wanted[bisect_left(wanted, run.source_first):bisect_right(wanted, run.source_last)]
         if not some or run.outcome is Outcome.UNDOING:
             continue
-        if run.source_last - run.source_first + 1 == run.count:
-            found.update((uid, run.target_first + uid - run.source_first) for uid in some)
-            continue
-        known = array("Q", stored.uids(run.source_first, run.source_last))
-        if len(known) == run.count:  # else the ledger is of an older format and cannot tell which is which
+        if known := source_uids(run, stored):
             found.update((uid, run.target_first + at) for uid in some if known[at := bisect_left(known, uid)] == uid)
     return found

@@ -5,6 +5,8 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 """
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +16,7 @@ from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
 from engine.imap.held_ends import FolderIsLocked
 from engine.imap.session import FolderStatus, Selected
-from engine.ledger import FolderRow, Run, SetAsideRow
+from engine.ledger import FolderRow, Outcome, Run, SetAsideRow
 from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer import points, recover
@@ -22,11 +24,12 @@ from engine.transfer.adopt import UNREAD, Adoption
 from engine.transfer.ahead import Ahead
 from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
-from engine.transfer.matching import Claims
-from engine.transfer.proof import Proof, folded
-from engine.transfer.proving import prove, prove_earlier
+from engine.transfer.earlier_proof import prove_earlier
+from engine.transfer.matching import Claims, Pair
+from engine.transfer.proof import Proof
+from engine.transfer.proving import prove
 from engine.transfer.reading import Reader, reader_of
-from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed
+from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed, source_uids
 from engine.transfer.sessions import Sessions
 from engine.transfer.tally import Tally
 from engine.transfer.target import TargetFolder
@@ -107,8 +110,9 @@ class FolderMove:
                 return False
             if again or not records.row.target_uidvalidity:
                 self._adopt(records, selected, status)
-            if records.row.unproven_from and not self.proof:
-                prove_earlier(self.sessions.source, self.sessions.target, records)
+            if records.row.unproven_from and not self.proof and not prove_earlier(self._careful(), self.sessions.target, records,
+                                                                                  self.stopped):
+                return False
         except (ConnectionBroken, ProtocolError) as error:
             self.breaks.count(self.plan.source.name, error.uids)
             raise
@@ -130,7 +134,7 @@ class FolderMove:
         records = FolderRecords(self.store, row, self.pass_id)
         known = records.row
         if (known.source_uidvalidity not in (0, selected.uidvalidity) or known.target_uidvalidity not in (0, status.uidvalidity)
-                or self._was_made_again(records, selected, status) or self._shows_older_mail(known, selected)):
+                or self._was_made_again(records, selected, status) or self._shows_older_mail(records, selected)):
             if not self._settled(records):
                 self.row = records.row
                 return None
@@ -170,13 +174,21 @@ class FolderMove:
         both = [(here[uid], there[copy]) for uid, copy in pairs.items() if uid in here and copy in there]
         return not both or any(a == b for a, b in both)
 
-    def _shows_older_mail(self, known: FolderRow, selected: Selected) -> bool:
-        """The source counts more than at the proof and not because mail came in: its owner widened the range that mail programs may
-        see (facts, providers section 4: 30 days by default at Tencent, NetEase and 263). Such mail lies between the UIDs of old runs."""
-        if not known.complete or selected.messages <= known.source_messages:
+    def _shows_older_mail(self, records: FolderRecords, selected: Selected) -> bool:
+        """The source shows more than it did and not because mail came in: its owner widened the range that mail programs may see (facts,
+        providers section 4: 30 days by default at Tencent, NetEase and 263). Such mail lies between the UIDs of old runs."""
+        source, known = self.sessions.source, records.row
+        if known.complete:
+            if selected.messages <= known.source_messages:
+                return False
+            arrived = sum(1 for _ in fetch_uids(source, known.source_uidnext, None))
+            return selected.messages > known.source_messages + arrived
+        gaps = [run for run in records.runs if not run.dense and run.outcome is not Outcome.UNDOING]
+        if not gaps:
             return False
-        arrived = sum(1 for _ in fetch_uids(self.sessions.source, known.source_uidnext, None))
-        return selected.messages > known.source_messages + arrived
+        stored = records.stored_flags()
+        listed_now = array("Q", sorted(fetch_uids(source, gaps[0].source_first, max(run.source_last for run in gaps))))
+        return any(_lists_others(listed_now, run, source_uids(run, stored)) for run in gaps)
 
     def _start_anew(self, records: FolderRecords, status: FolderStatus) -> None:
         """Nothing that the ledger says of this folder counts any more, and nobody's claims of another UIDVALIDITY do: what is at the
@@ -211,7 +223,7 @@ class FolderMove:
         wanted = [item.meta for item in found if item.meta.uid in open_uids]
         looked_up = recover.look_up(self._careful(), target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
         target.unselect()
-        self._write_pairs(records, found, looked_up)
+        self._write_pairs(records, found, looked_up.pairs)
         if looked_up.unread:
             records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD) for uid in looked_up.unread])
         return True
@@ -232,16 +244,15 @@ class FolderMove:
         else:
             records.row = records.row._replace(target_uidvalidity=status.uidvalidity)
 
-    def _write_pairs(self, records: FolderRecords, found: list[Listed], looked_up: recover.LookedUp) -> None:
-        """With the flags that they were stored with: what changed since is carried over like any later change."""
-        by_uid, arrived = {item.meta.uid: item for item in found}, []
-        for pair in looked_up.pairs:
-            item, flags = by_uid[pair.source_uid], looked_up.flags[pair.target_uid]
-            if folded(flags) != folded(item.meta.flags):
-                item = item._replace(meta=item.meta._replace(flags=tuple(f for f in flags if f.lower() != "\\recent")))
-            arrived.append(Arrived(item, pair.target_uid))
+    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair]) -> None:
+        """With the flags that they were sent with: what changed since is carried over like any later change."""
+        by_uid, sent, arrived = {item.meta.uid: item for item in found}, records.flags_on_their_way(), []
+        for pair in pairs:
+            item = by_uid[pair.source_uid]
+            flags = sent.get(pair.source_uid, item.meta.flags)
+            arrived.append(Arrived(item._replace(meta=item.meta._replace(flags=flags)), pair.target_uid))
         records.write(arrived=arrived, octets=sum(one.listed.meta.size for one in arrived))
-        self.claims.add(pair.target_uid for pair in looked_up.pairs)
+        self.claims.add(pair.target_uid for pair in pairs)
 
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
         """Whether it came to its end, and who knows how many messages the source listed."""
@@ -254,7 +265,7 @@ class FolderMove:
         writer = Writer(self.sessions.target, records, self.claims, uidvalidity=status.uidvalidity, floor=status.uidnext or 1,
                         goes_alone=lambda uid: self.breaks.suspect(name, uid), stopped=self.stopped,
                         told=lambda: self.tally.put(records.row), prove=lambda proof: prove(self.sessions.target, records, proof),
-                        proof=self.proof, lanes=() if self.breaks.one_by_one else self.sessions.lanes, ask_first=self.breaks.ask_first)
+                        proof=self.proof, lanes=self.sessions.lanes, ask_first=self.breaks.ask_first)
         try:
             finished = writer.take(reader.queue, source_is_free=lambda: self._all_read(reader, records, selected))
             prove(self.sessions.target, records, self.proof)
@@ -267,7 +278,7 @@ class FolderMove:
             raise
         if not finished:
             reader.abandon()
-            records.write(can_wait=True)
+            records.write(can_wait=True)  # that all is proven
         return finished, reader
 
     def _all_read(self, reader: Reader, records: FolderRecords, selected: Selected) -> None:
@@ -277,10 +288,7 @@ class FolderMove:
 
     def _note_break(self, error: BaseException, reader: Reader, writer: Writer) -> None:
         """What broke the connection, or put it out of step, counts as this message's doing."""
-        if not isinstance(error, ConnectionBroken | ProtocolError):
-            return
-        if isinstance(error, FolderIsLocked):
-            self.breaks.one_by_one, self.sessions.first = True, False
+        if not isinstance(error, ConnectionBroken | ProtocolError) or isinstance(error, FolderIsLocked):
             return
         if error.side is Side.DESTINATION:
             if not self.breaks.ask_first and UNASKED_LITERAL.search(error.server_text):
@@ -300,7 +308,7 @@ class FolderMove:
                 if asks:
                     prove(self.sessions.target, records, self.proof)
                     self.proof.clear()
-                    records.write(can_wait=True)
+                    records.write(can_wait=True)  # that all is proven
                 return
             except EngineError:
                 pass  # the first failure is the one to report; the intents stay open
@@ -321,6 +329,12 @@ class FolderMove:
         total = row.moved + row.already_there + row.excluded + row.set_aside + row.vanished
         gone = 0 if whole else max(0, row.source_messages + seen - selected.messages)
         records.write(row=row._replace(complete=True, source_uidnext=uidnext, source_messages=selected.messages, total=total,
-                                  gone=row.gone + gone, source_modseq=row.source_modseq or selected.highestmodseq),
+                                  gone=row.gone + gone),
                       can_wait=True)
         points.reached("after a folder was completed")
+
+
+def _lists_others(listed_now: array[int], run: Run, known: Sequence[int]) -> bool:
+    """Whether a UID of the run's range is listed that was no message when the run was made. `known`: its messages, () if that is lost."""
+    between = listed_now[bisect_left(listed_now, run.source_first):bisect_right(listed_now, run.source_last)]
+    return bool(known) and any(known[bisect_left(known, uid)] != uid for uid in between)

@@ -67,8 +67,8 @@ def compress_where_it_pays(session: Session, since: Link) -> bool:
 
 @dataclass
 class Pairs:
-    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting. `single`: the move is over one
-    pair; then a destination next door gets no further connection."""
+    """The roads to both mailboxes, and how fast each may be used. `stopping` is asked while waiting. `single`: a destination next door
+    gets no connection beyond each pair's own, because the move is over one pair, or because it was seen to lock a folder."""
 
     source: Account
     destination: Account
@@ -117,7 +117,8 @@ class Pairs:
 
     def _lanes(self, target: Session, first: bool) -> int:
         """Further connections that pay. Where the server must be asked for each literal and is not next door, each pair has some. Where
-        it stores whole batches and is next door, the pair with the largest folder has one, so that this folder is not the last to end."""
+        it stores whole batches and is next door, the first of several has one, so that the inbox, mostly the largest folder, is not the
+        last to end."""
         if target.limits.connections < LANES_FROM_CONNECTIONS:
             return 0
         if takes_batches_unasked(target):

@@ -16,9 +16,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from engine.imap.fetch import Metadata
-from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow, Written
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow, Written
 from engine.transfer import points
-from engine.transfer.flags import Flags, StoredFlags, pack, pack_all
+from engine.transfer.flags import Flags, StoredFlags, pack, pack_all, unpack
 
 
 class Listed(NamedTuple):
@@ -43,6 +43,15 @@ class Arrived(NamedTuple):
 
     listed: Listed
     target_uid: int
+
+
+def source_uids(run: Run, stored: StoredFlags) -> Sequence[int]:
+    """The run's messages, in the order of their copies; also those that left the source since. Empty where a ledger of the first format
+    cannot tell which they were."""
+    if run.dense:
+        return range(run.source_first, run.source_last + 1)
+    known = array("Q", stored.uids(run.source_first, run.source_last))
+    return known if len(known) == run.count else ()
 
 
 class Accounted:
@@ -86,9 +95,9 @@ class FolderRecords:
                 lowest = min(lowest, run.target_first)
         return displaced
 
-    def repaired(self) -> set[int]:
-        """Source UIDs of what was moved changed."""
-        return {repair.uid for repair in self._store.repairs(self.row.id)}
+    def repaired(self) -> dict[int, frozenset[Repair]]:
+        """How messages that were moved were changed, by source UID."""
+        return {row.uid: row.made for row in self._store.repairs(self.row.id)}
 
     def stored_flags(self) -> StoredFlags:
         return StoredFlags(self._store.flags(self.row.id))
@@ -133,8 +142,15 @@ class FolderRecords:
         self._store.write(Entry(row, flags=pack_all(messages), drop_flags=all_of_them))
         self.row = row
 
-    def intend(self, uids: Sequence[int], target_uidvalidity: int, target_uidnext: int) -> Intent:
-        return Intent(tuple(uids), target_uidvalidity, target_uidnext, time.time())
+    def intend(self, batch: Iterable[Metadata], target_uidvalidity: int, target_uidnext: int) -> Intent:
+        """`batch`: as the source listed it."""
+        flags = sorted((meta.uid, meta.flags) for meta in batch)
+        return Intent(tuple(uid for uid, _ in flags), target_uidvalidity, target_uidnext, time.time(), flags=pack(flags).data)
+
+    def flags_on_their_way(self) -> dict[int, Flags]:
+        """Of the messages of open intents, as the source had them when they were sent, by source UID; those that an older program sent
+        are not among them."""
+        return {uid: flags for intent in self.intents if intent.flags for uid, flags in unpack(intent.flags)}
 
     def forget(self) -> None:
         """Starts the folder anew: its UIDVALIDITY, or the destination's, is not what the rows speak of."""

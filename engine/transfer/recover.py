@@ -19,7 +19,6 @@ from engine.providers.catalogue import provider
 from engine.providers.provider import Quirk
 from engine.transfer.adopt import dated_headers
 from engine.transfer.careful import CarefulReading
-from engine.transfer.flags import Flags
 from engine.transfer.matching import Claims, Pair, instant, pair_equal
 
 SETTLE_SECONDS = 2.0         # UIDNEXT and MESSAGES must be still for this long at least
@@ -62,12 +61,10 @@ def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_appe
 
 
 class LookedUp(NamedTuple):
-    """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived. `flags`: by destination UID,
-    as they are there; the source's may have changed since that was sent."""
+    """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived."""
 
     pairs: list[Pair]
     unread: list[int]
-    flags: dict[int, Flags]
 
 
 def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequence[Metadata], floor: int, claims: Claims) -> LookedUp:
@@ -75,9 +72,9 @@ def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequen
     caller, the destination's here."""
     target.examine(folder)
     there = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims}
-    here, flags = {m.uid: m for m in wanted}, {m.uid: m.flags for m in there.values()}
+    here = {m.uid: m for m in wanted}
     if not here or not there:
-        return LookedUp([], [], {})
+        return LookedUp([], [])
     theirs = {uid: bytes.fromhex(digest) for uid, digest in fetch_digests(target, sorted(there))}
     pairs = pair_equal(dict(source.digests((uid, here[uid].size) for uid in sorted(here))), theirs)
     for pair in pairs:
@@ -87,7 +84,7 @@ def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequen
         del here[uid]
     if here and there:  # a destination that alters bytes (NUL, line ends): the header block and the date, inside this window only
         pairs += pair_equal(dated_headers(source.session, here), dated_headers(target, there))
-    return LookedUp(sorted(pairs, key=lambda pair: pair.source_uid), unread, flags)
+    return LookedUp(sorted(pairs, key=lambda pair: pair.source_uid), unread)
 
 
 def surplus(source: Session, target: Session, folder: str, watched: Sequence[Metadata], floor: int, claims: Claims) -> list[int]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from engine.causes import Cause
 from engine.errors import ConnectionBroken, EngineError, ProtocolError, Refused, Throttled
 from engine.folders.mapping import FolderPlan
+from engine.imap.held_ends import FolderIsLocked
 from engine.imap.session import Selected
 from engine.ledger import FolderRow
 from engine.progress import Stop
@@ -173,6 +174,8 @@ class PairWork:
             except (ConnectionBroken, Throttled, ProtocolError) as error:
                 progress = move.row.moved + move.row.set_aside > row.moved + row.set_aside
                 breaks = 1 if progress else breaks + 1
+                if isinstance(error, FolderIsLocked):
+                    common.pairs.single = True
                 row, folder, status = move.row, move.plan, None
                 self._leave_ahead()
                 common.pairs.wait_or_give_up(_with_notice(error, sessions), breaks - 1, BREAKS_IN_A_ROW)

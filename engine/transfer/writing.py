@@ -23,9 +23,9 @@ from engine.redact import redact
 from engine.transfer import points
 from engine.transfer.handing import Gone, Item, Ready, Unreadable
 from engine.transfer.matching import Claims
+from engine.transfer.pairing import Unresolved, digest_of, hashed, paired, unhashed
 from engine.transfer.proof import PROVE_MESSAGES, Proof
 from engine.transfer.queues import ByteQueue
-from engine.transfer.read_back import Hashing, Unresolved, digest_of, hashed, paired, unhashed
 from engine.transfer.records import Arrived, FolderRecords, Listed
 from engine.transfer.repair import ladder
 
@@ -188,7 +188,7 @@ class Writer:
         if not self._uidplus:
             batch = [r._replace(outgoing=hashed(r.outgoing)) for r in batch]
         floor = self._floor
-        intent = self._records.intend([r.listed.meta.uid for r in batch], self._uidvalidity, floor)
+        intent = self._records.intend((r.listed.meta for r in batch), self._uidvalidity, floor)
         [intent_id] = self._write((intent,)).intents
         points.reached("before a batch is sent")
         self._sending = batch
@@ -342,8 +342,6 @@ class Writer:
         if outgoing.size != sent.size or outgoing.internal_date is not sent.internal_date or outgoing.flags is not sent.flags:
             sent = Metadata(sent.uid, outgoing.size, outgoing.flags, outgoing.internal_date)
         self.proof.add(sent, target_uid)
-        if isinstance(content, Hashing):
-            content = content.content
         if isinstance(content, bytes):
             self.proof.note_header(sent.uid, target_uid, content)
 

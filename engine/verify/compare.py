@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from engine.causes import Side
 from engine.ledger import Repair, Run
 from engine.report.verify import FINDINGS_OF_A_FOLDER, Finding, FindingKind, FolderVerdict, VerifyMode
-from engine.verify.expected import Expected, between, claimed, dense
+from engine.verify.expected import Expected, between, claimed
 from engine.verify.spool import Row, Spool
 
 _BUCKET = 20_000      # messages of the same octets that are paired at once
@@ -75,7 +75,7 @@ class Comparison:
         for run in expected.runs:
             there = self.spool.count(Side.SOURCE, number, run.source_first, run.source_last)
             self.verdict.gone += max(0, run.count - there)
-            if dense(run) or there == run.count:
+            if run.dense or there == run.count:
                 self._run(number, expected, run)
             else:
                 self._run_by_content(number, run, max(0, run.count - there))
@@ -90,7 +90,7 @@ class Comparison:
         """Each source message of the run and the one UID at the destination where it has to be."""
         theirs = self.spool.by_uid(Side.DESTINATION, 0, run.target_first, run.target_first + run.count - 1)
         other = next(theirs, None)
-        every_uid = dense(run)
+        every_uid = run.dense
         lost: list[tuple[int, int, int, int]] = []
         for place, ours in enumerate(self.spool.by_uid(Side.SOURCE, number, run.source_first, run.source_last)):
             partner = run.target_first + (ours.uid - run.source_first if every_uid else place)

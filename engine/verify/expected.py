@@ -26,7 +26,7 @@ class Expected:
     def read(cls, ledger: LedgerStore, row: FolderRow) -> Expected:
         repairs: defaultdict[int, set[Repair]] = defaultdict(set)
         for one in ledger.repairs(row.id):
-            repairs[one.uid] |= made(one)
+            repairs[one.uid] |= one.made
         runs = [run for run in ledger.runs(row.id) if run.outcome is not Outcome.UNDOING]
         return cls(runs, {s.uid: s for s in ledger.set_aside(row.id)}, {u: frozenset(r) for u, r in repairs.items()},
                    row.source_uidvalidity, row.target_uidvalidity, row.source_uidnext)
@@ -43,18 +43,7 @@ class Expected:
 
 def line_ends(repairs: Iterable[RepairRow]) -> frozenset[int]:
     """Source UIDs whose octets were changed on the way, by bare CR and LF becoming CRLF."""
-    return frozenset(one.uid for one in repairs if Repair.LINE_ENDS in made(one))
-
-
-def made(row: RepairRow) -> set[Repair]:
-    """All repairs of a message: where several were needed the row bears the last, and its words begin with "keywords + date: "."""
-    named = set(row.words.partition(": ")[0].split(" + "))
-    return {row.repair} | {repair for repair in Repair if len(named) > 1 and repair.value in named}
-
-
-def dense(run: Run) -> bool:
-    """Whether every UID of the run's range was a message, so that each has its place whatever was deleted since."""
-    return run.source_last - run.source_first + 1 == run.count
+    return frozenset(one.uid for one in repairs if Repair.LINE_ENDS in one.made)
 
 
 def claimed(runs: Iterable[Run]) -> list[tuple[int, int]]:

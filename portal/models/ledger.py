@@ -58,6 +58,7 @@ class LedgerIntent(Row):
     target_uidvalidity: Mapped[int] = mapped_column(BigInteger)
     target_uidnext: Mapped[int] = mapped_column(BigInteger)
     begun_at: Mapped[float]
+    flags: Mapped[bytes | None]  # as they were at the source then; NULL: an older version did not say
 
 
 class SetAside(Row):

@@ -58,7 +58,7 @@ class SqlLedger:
     def intents(self, folder_id: int) -> list[Intent]:
         with self._reading() as session:
             rows = session.scalars(select(LedgerIntent).where(LedgerIntent.folder_id == folder_id).order_by(LedgerIntent.id))
-            return [Intent(tuple(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at, i.id) for i in rows]
+            return [Intent(tuple(i.uids), i.target_uidvalidity, i.target_uidnext, i.begun_at, i.id, i.flags or b"") for i in rows]
 
     def set_aside(self, folder_id: int) -> list[SetAsideRow]:
         with self._reading() as session:
@@ -117,7 +117,7 @@ class SqlLedger:
             session.add_all(LedgerFlags(folder_id=folder, first_uid=f.first_uid, last_uid=f.last_uid, data=f.data) for f in entry.flags)
             runs = [self._put_run(session, folder, run) for run in entry.runs]
             intents = [LedgerIntent(folder_id=folder, uids=list(i.uids), target_uidvalidity=i.target_uidvalidity,
-                                    target_uidnext=i.target_uidnext, begun_at=i.begun_at) for i in entry.open_intents]
+                                    target_uidnext=i.target_uidnext, begun_at=i.begun_at, flags=i.flags) for i in entry.open_intents]
             session.add_all(intents)
             session.flush()
             return Written([run.id for run in runs], [intent.id for intent in intents])

@@ -27,9 +27,10 @@ MODULES = (
     "engine/ledger.py", "engine/ledger_file.py", "engine/transfer/matching.py", "engine/transfer/records.py", "engine/transfer/recover.py",
     "engine/transfer/adopt.py", "engine/transfer/careful.py", "engine/transfer/writing.py", "engine/transfer/pairs.py",
     "engine/transfer/flags.py", "engine/transfer/proof.py", "engine/transfer/complete.py", "engine/transfer/repair.py",
-    "engine/transfer/queues.py", "engine/transfer/read_back.py", "engine/transfer/planning.py", "engine/transfer/copier.py",
+    "engine/transfer/queues.py", "engine/transfer/pairing.py", "engine/transfer/planning.py", "engine/transfer/copier.py",
     "engine/transfer/outcome.py",
-    "engine/transfer/working.py", "engine/transfer/proving.py", "engine/transfer/turns.py", "engine/transfer/breaks.py",
+    "engine/transfer/working.py", "engine/transfer/proving.py", "engine/transfer/earlier_proof.py",
+    "engine/transfer/turns.py", "engine/transfer/breaks.py",
     "engine/imap/held_ends.py", "engine/pacing/*",
 )
 FILES = ("matching", "records", "flags", "proof", "repair", "queues", "reading", "faults", "compressing", "folders_that_change",

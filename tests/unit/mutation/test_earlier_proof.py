@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine.causes import Cause, Side
+from engine.errors import Throttled
 from engine.ledger import Repair
-from engine.transfer import writing
-from tests.support.provider_simulator import Action, AppendRefusal, Fault, message
+from engine.transfer import earlier_proof, writing
+from tests.support.provider_simulator import PROFILES, Action, AppendRefusal, BodyFault, Fault, message
 from tests.support.simulator_mail import Message
 from tests.unit.simulation.rig import Make, Rig
 from tests.unit.simulation.scenario import FolderInLedger
@@ -23,9 +25,13 @@ def stopped_before_the_proof(rig: Make, source: str = "dovecot", messages: int =
     assert len(there(one)) == messages
     row = inbox(one).row
     assert (row.moved, row.unproven_from, row.complete) == (messages, 1, False)
+    go_on(one)
+    return one
+
+
+def go_on(one: Rig) -> None:
     one.world.pass_time(7300)
     one.destination.back_off_until = -1.0
-    return one
 
 
 def inbox(one: Rig) -> FolderInLedger:
@@ -87,11 +93,163 @@ def test_where_the_source_only_guesses_sizes_every_octet_has_the_last_word(rig: 
     assert list(set_aside(one)) == [5]
 
 
-def test_whose_copy_is_whose_nobody_knows_when_one_left_the_source_since(rig: Make) -> None:
+@pytest.mark.parametrize("gap", [False, True])
+def test_what_left_the_source_since_keeps_nobody_from_finding_what_is_lost(rig: Make, gap: bool) -> None:
+    """Whose copy is whose the ledger knows, also of a run with gaps."""
+    one = rig()
+    one.fill(9)
+    box = one.source.account()["INBOX"].messages
+    del box[1 if gap else 0]
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    del box[3]
+    del there(one)[6]
+    assert one.copy().ended == "partial"
+    assert set_aside(one) == {8: "accepted by the destination as UID 7, and not there when the next run read it back"}
+    assert (inbox(one).row.moved, inbox(one).row.unproven_from, [run.count for run in inbox(one).runs]) == (7, 0, [8])
+
+
+def test_of_what_is_gone_at_the_source_it_is_asked_only_whether_it_is_there(rig: Make) -> None:
     one = stopped_before_the_proof(rig)
-    del one.source.account()["INBOX"].messages[3]
+    del one.source.account()["INBOX"].messages[3:5]
+    del there(one)[4]
+    assert one.copy().ended == "partial"
+    assert list(set_aside(one)) == [5]
+
+
+def test_what_was_named_is_not_counted_again(rig: Make) -> None:
+    """Whatever moment the naming is cut at: the sums stay those of four messages."""
+    killed = 0
+    for step in range(100, 500):
+        one = rig()
+        one.fill(4)
+        one.destination.account()["INBOX"].altered = b"body 2 "
+        if one.copy(kill_at=step).ended != "killed":
+            break
+        killed += 1
+        one.world.pass_time(700)
+        one.copy()
+        row = inbox(one).row
+        assert (row.moved, row.set_aside, row.total) == (3, 1, 4), step
+    assert killed > 100
+
+
+def test_a_pause_after_the_naming_counts_nothing_twice(rig: Make) -> None:
+    one = stopped_before_the_proof(rig)
+    del there(one)[2:5]
+    one.fill(2)
+    for _ in range(3):
+        one.destination.faults.append(Fault("APPEND", Action.REPLY, text=LATER))
+        assert one.copy().ended == "paused"
+        go_on(one)
+    assert one.copy().ended == "partial"
+    assert (inbox(one).row.moved, inbox(one).row.set_aside) == (7, 3)
+
+
+@pytest.mark.parametrize("fault", [BodyFault.REFUSED, BodyFault.CUT, BodyFault.NIL, BodyFault.MISSING, BodyFault.EMPTY])
+def test_what_the_source_does_not_give_any_more_is_no_difference_and_stops_nothing(rig: Make, fault: BodyFault) -> None:
+    one = stopped_before_the_proof(rig, "exchange")
+    one.source.account()["INBOX"].messages[3].fault = fault
+    one.fill(3)
+    for _ in range(2):
+        one.copy()
+        go_on(one)
+    assert len(there(one)) == 11 and set_aside(one) == {} and inbox(one).row.unproven_from == 0
+
+
+def test_what_the_source_does_not_list_any_more_stops_nothing(rig: Make) -> None:
+    one = stopped_before_the_proof(rig)
+    bad = one.source.account()["INBOX"].messages[3]
+    bad.unlisted, bad.fault = b"NO [SERVERBUG] Internal error occurred", BodyFault.REFUSED
+    one.fill(2)
+    one.copy()
+    assert len(there(one)) == 10
+
+
+@pytest.mark.parametrize("source", ["dovecot", "m263"])
+def test_a_source_that_tells_untrue_sizes_accuses_nobody(rig: Make, source: str) -> None:
+    one = rig(source)
+    for mail in one.fill(8):
+        mail.announced_size = len(mail.content) + 3
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    there(one)[4].content = b"X" + there(one)[4].content[1:]
+    one.copy()
+    assert list(set_aside(one)) == [5]
+
+
+def test_a_source_that_gives_little_at_a_time_comes_to_an_end(rig: Make) -> None:
+    one = stopped_before_the_proof(rig, "exchange", messages=120)
+    one.fill(5)
+    for _ in range(6):
+        one.source.faults[:] = [Fault("UID FETCH", Action.REPLY, text=LATER, contains=b"BODY.PEEK", skip=2)]
+        before = inbox(one).row.unproven_from
+        if one.copy().ended != "paused":
+            break
+        assert inbox(one).row.unproven_from > before or len(there(one)) > 120
+        one.world.pass_time(7300)
+        one.source.back_off_until = -1.0
+    assert len(there(one)) == 125
+
+
+def test_a_stop_is_obeyed_and_the_next_run_goes_on_there(rig: Make) -> None:
+    one = stopped_before_the_proof(rig, "exchange", messages=300)
+    record, asked = one.source.record, 0
+
+    def record_and_stop(connection: int, verb: str, line: bytes, login: str) -> None:
+        nonlocal asked
+        if b"BODY.PEEK[]" in line:
+            asked += 1
+            one.stop.ask()
+        record(connection, verb, line, login)
+
+    one.source.record = record_and_stop  # type: ignore[method-assign]
+    assert one.copy().ended == "paused"
+    assert asked == 1 and 1 < inbox(one).row.unproven_from < 300
+    one.source.record = record  # type: ignore[method-assign]
     assert one.copy().ended == "complete"
-    assert set_aside(one) == {} and inbox(one).row.unproven_from == 0
+    assert inbox(one).row.unproven_from == 0
+
+
+def test_no_body_is_asked_for_where_the_destination_guesses_sizes(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(*_: object) -> None:
+        raise Throttled(Cause.DESTINATION_BUSY, side=Side.DESTINATION, server_text="later", retry_after=7200)
+
+    one = rig()
+    one.destination.profile = PROFILES["exchange"]
+    one.fill(30)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.transfer.folder.prove", later)
+        assert one.copy().ended == "paused"
+    assert inbox(one).row.unproven_from
+    go_on(one)
+    before = len([line for line in one.source.lines("UID FETCH") if b"BODY.PEEK[]" in line])
+    assert one.copy().ended == "complete" and set_aside(one) == {}
+    assert len([line for line in one.source.lines("UID FETCH") if b"BODY.PEEK[]" in line]) == before
+
+
+def test_many_runs_are_asked_about_together(rig: Make) -> None:
+    """A destination whose UIDs lie seven apart: each message is a run."""
+    one = rig()
+    one.destination.account()["INBOX"].uid_step = 7
+    one.fill(200)
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    before = len(one.source.lines("UID FETCH"))
+    assert len(inbox(one).runs) == 200 and one.copy().ended == "complete"
+    assert len(one.source.lines("UID FETCH")) - before < 50, "the simulation lists a few at a time"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_it_is_read_back_in_parts_of_any_size(rig: Make, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(earlier_proof, "AT_ONCE", at_once)
+    one = stopped_before_the_proof(rig)
+    del there(one)[7], there(one)[0]
+    assert one.copy().ended == "partial"
+    assert (sorted(set_aside(one)), inbox(one).row.moved, inbox(one).row.unproven_from) == ([1, 8], 6, 0)
 
 
 def test_of_a_long_run_only_what_is_unproven_is_asked_for(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +295,75 @@ def test_what_was_moved_changed_is_not_taken_for_what_the_source_has(rig: Make) 
     one.destination.append_refusals.append(AppendRefusal(b"NO Message contains bare newlines", contains=b"a\nb"))
     one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
     assert one.copy().ended == "paused"
-    one.world.pass_time(7300)
-    one.destination.back_off_until = -1.0
+    go_on(one)
     one.copy()
     assert set_aside(one) == {}
+
+
+def test_what_was_moved_changed_is_missed_when_it_is_not_there(rig: Make) -> None:
+    one = rig()
+    [plain, labelled] = one.fill(2)
+    labelled.flags = ("$label",)
+    one.destination.append_refusals.append(AppendRefusal(b"NO APPEND failed: Unknown flag: $label", keyword="$label"))
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    there(one)[:] = [mail for mail in there(one) if mail.content == plain.content]
+    assert one.copy().ended == "partial"
+    assert list(set_aside(one)) == [labelled.uid]
+
+
+# -- and other things that happened between a death and the next run -----------------------------------------------------------------
+
+@pytest.mark.parametrize("source", ["dovecot", "gmail", "qq", "exchange"])
+def test_what_somebody_set_at_the_destination_meanwhile_stays(rig: Make, source: str) -> None:
+    """Read there between the death and the next run, while the source did not change."""
+    seen = 0
+    for step in range(150, 300, 3):
+        one = rig(source)
+        one.fill(4)
+        if one.copy(kill_at=step).ended != "killed":
+            break
+        early = list(there(one))
+        for mail in early:
+            mail.flags = ("\\Seen",)
+        one.world.pass_time(700)
+        for _ in range(3):
+            one.copy()
+        assert all("\\Seen" in mail.flags for mail in early), step
+        seen += len(early)
+    assert seen
+
+
+@pytest.mark.parametrize("source", ["dovecot", "gmail"])
+def test_flags_that_changed_at_the_source_meanwhile_are_carried_over(rig: Make, source: str) -> None:
+    for step in range(150, 400, 5):
+        one = rig(source)
+        mails = one.fill(5)
+        mails[1].flags = ("\\Flagged",)
+        if one.copy(kill_at=step).ended != "killed":
+            break
+        mails[0].flags, mails[1].flags, mails[3].flags = ("\\Seen",), (), ("\\Draft",)
+        one.source.account()["INBOX"].count_changes()
+        one.world.pass_time(700)
+        for _ in range(3):
+            one.copy()
+        assert {mail.content: mail.flags for mail in there(one)} == {mail.content: mail.flags for mail in mails}, step
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_mail_that_becomes_visible_between_what_is_moved_is_moved_too(rig: Make, deleted: bool) -> None:
+    """The owner widens the range that mail programs may see while the first copy waits."""
+    one = rig()
+    one.fill(10)
+    box = one.source.account()["INBOX"]
+    older = box.messages.pop(3)
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    box.messages.insert(3, older)
+    if deleted:
+        del box.messages[7]
+    one.copy()
+    contents = [mail.content for mail in there(one)]
+    assert contents.count(older.content) == 1 and len(contents) == len(set(contents)) == 10

@@ -86,11 +86,35 @@ def test_a_ledger_of_the_first_format_is_brought_up_to_date_once(tmp_path: Path)
                          "INSERT INTO meta VALUES ('format', '1'), ('pair', 'a -> b');"
                          "CREATE TABLE runs (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, source_first INTEGER NOT NULL,"
                          " source_last INTEGER NOT NULL, count INTEGER NOT NULL, target_first INTEGER NOT NULL, outcome TEXT NOT NULL);"
-                         "INSERT INTO runs VALUES (1, 1, 3, 5, 3, 7, 'moved')")
+                         "INSERT INTO runs VALUES (1, 1, 3, 5, 3, 7, 'moved');"
+                         "CREATE TABLE intents (id INTEGER PRIMARY KEY, folder INTEGER NOT NULL, uids TEXT NOT NULL,"
+                         " target_uidvalidity INTEGER NOT NULL, target_uidnext INTEGER NOT NULL, begun_at REAL NOT NULL);"
+                         "INSERT INTO intents VALUES (1, 1, '[6, 7]', 7, 10, 1.5)")
     db.close()
     for _ in range(2):
         ledger = SqliteLedger(path, "a -> b")
         assert ledger.runs(1) == [Run(3, 5, 3, 7, Outcome.MOVED, 1, 0)]
+        assert ledger.intents(1) == [Intent((6, 7), 7, 10, 1.5, 1, b"")]
+        ledger.close()
+
+
+@pytest.mark.parametrize("older", ["2", "3"])
+def test_a_ledger_whose_intents_have_no_flags_is_brought_up_to_date(tmp_path: Path, older: str) -> None:
+    path = tmp_path / "ledger"
+    ledger = SqliteLedger(path, "a -> b")
+    row = ledger.put_folder(FolderRow("INBOX", "INBOX", total=3))
+    ledger.write(Entry(row, open_intents=[Intent((3, 4), 7, 8, 1.5, flags=b"packed")]))
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE intents DROP COLUMN flags")
+        db.execute("UPDATE meta SET value=? WHERE key='format'", (older,))
+        if older == "2":
+            db.execute("UPDATE folders SET row=json_remove(row, '$.unproven_from')")
+    db.close()
+    for _ in range(2):
+        ledger = SqliteLedger(path, "a -> b")
+        [folder] = ledger.folders()
+        assert (folder.total, folder.unproven_from, ledger.intents(folder.id)) == (3, 0, [Intent((3, 4), 7, 8, 1.5, 1, b"")])
         ledger.close()
 
 

@@ -21,7 +21,7 @@ from engine.imap.fetch import Metadata
 from engine.ledger import FolderRow, Intent
 from engine.ledger_file import SqliteLedger
 from engine.pacing.pacer import OpenGate
-from engine.transfer import read_back, writing
+from engine.transfer import pairing, writing
 from engine.transfer.handing import Item, Ready
 from engine.transfer.matching import Claims
 from engine.transfer.proof import Proof
@@ -267,7 +267,7 @@ def writer_rigs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         monkeypatch.setattr(writing, "time", there)
         monkeypatch.setattr(writing, "fetch_metadata", lambda session, first, last: [
             Metadata(m.uid, len(m.octets), m.flags, m.date) for m in session.listed() if m.uid >= first and last is None])
-        monkeypatch.setattr(read_back, "fetch_digests", lambda session, uids: session.digests(uids))
+        monkeypatch.setattr(pairing, "fetch_digests", lambda session, uids: session.digests(uids))
         ledger = SqliteLedger(tmp_path / str(len(ledgers)), "a -> b")
         ledgers.append(ledger)
         records = FolderRecords(ledger, ledger.put_folder(FolderRow("INBOX", "Inbox/there")))

@@ -50,7 +50,7 @@ def test_there_and_back_and_there(tmp_path: Path) -> None:
     migrate(url)
     migrate(url)
     assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
-    assert newest_revision() == "0005"
+    assert newest_revision() == "0006"
     database.close()
 
 

@@ -66,8 +66,8 @@ def test_what_was_there_and_what_was_moved_are_different_runs(ledger: SqliteLedg
 def test_an_intent_is_closed_in_the_write_that_stores_its_outcome(ledger: SqliteLedger) -> None:
     records = records_in(ledger)
     found = listed([message(1), message(2)])
-    [first] = records.write(open_=[records.intend([1], 9, 1)]).intents
-    [second] = records.write(arrived=arrivals(found, {1: 1}), close=[first], open_=[records.intend([2], 9, 2)]).intents
+    [first] = records.write(open_=[records.intend([message(1)], 9, 1)]).intents
+    [second] = records.write(arrived=arrivals(found, {1: 1}), close=[first], open_=[records.intend([message(2)], 9, 2)]).intents
     assert [i.id for i in ledger.intents(records.row.id)] == [second] == [i.id for i in records.intents]
 
 

@@ -7,7 +7,7 @@ import pytest
 from engine.causes import Cause, Side
 from engine.errors import ConnectionBroken
 from engine.transfer import writing
-from engine.transfer.read_back import Hashing, hashed
+from engine.transfer.pairing import Hashing, hashed
 from tests.unit.mutation.writer_rig import DATE, LATER, MakeWriterRig, content, ready, refused, streamed
 
 NOT_THERE = "accepted by the destination and not there when read back"
