@@ -19,7 +19,7 @@ from engine.ledger import FolderRow, LedgerStore, Outcome, Repair, RepairRow, Ru
 from engine.redact import redact
 from engine.transfer import points
 from engine.transfer.flags import OVERLAPS_BEFORE_REWRITE, Flags, StoredFlags, change
-from engine.transfer.records import FolderRecords, source_uids
+from engine.transfer.records import FolderRecords, place_of, source_uids
 
 Kind = tuple[frozenset[str], frozenset[str], Flags]  # added, removed, all that the message bears now
 
@@ -137,6 +137,6 @@ def _copies(runs: list[Run], stored: StoredFlags, changed: Iterable[array[int]])
         some = wanted[bisect_left(wanted, run.source_first):bisect_right(wanted, run.source_last)]
         if not some or run.outcome is Outcome.UNDOING:
             continue
-        if known := source_uids(run, stored):
-            found.update((uid, run.target_first + at) for uid in some if known[at := bisect_left(known, uid)] == uid)
+        known = source_uids(run, stored)
+        found.update((uid, run.target_first + at) for uid in some if (at := place_of(uid, known)) is not None)
     return found

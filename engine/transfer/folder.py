@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side
@@ -29,7 +29,7 @@ from engine.transfer.matching import Claims, Pair
 from engine.transfer.proof import Proof
 from engine.transfer.proving import prove
 from engine.transfer.reading import Reader, reader_of
-from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed, source_uids
+from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed, place_of, source_uids
 from engine.transfer.sessions import Sessions
 from engine.transfer.tally import Tally
 from engine.transfer.target import TargetFolder
@@ -188,7 +188,7 @@ class FolderMove:
             return False
         stored = records.stored_flags()
         listed_now = array("Q", sorted(fetch_uids(source, gaps[0].source_first, max(run.source_last for run in gaps))))
-        return any(_lists_others(listed_now, run, source_uids(run, stored)) for run in gaps)
+        return any(_lists_others(listed_now, run, source_uids(run, stored), records.set_aside) for run in gaps)
 
     def _start_anew(self, records: FolderRecords, status: FolderStatus) -> None:
         """Nothing that the ledger says of this folder counts any more, and nobody's claims of another UIDVALIDITY do: what is at the
@@ -334,7 +334,7 @@ class FolderMove:
         points.reached("after a folder was completed")
 
 
-def _lists_others(listed_now: array[int], run: Run, known: Sequence[int]) -> bool:
+def _lists_others(listed_now: array[int], run: Run, known: Sequence[int], set_aside: Container[int]) -> bool:
     """Whether a UID of the run's range is listed that was no message when the run was made. `known`: its messages, () if that is lost."""
     between = listed_now[bisect_left(listed_now, run.source_first):bisect_right(listed_now, run.source_last)]
-    return bool(known) and any(known[bisect_left(known, uid)] != uid for uid in between)
+    return bool(known) and any(place_of(uid, known) is None and uid not in set_aside for uid in between)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -52,6 +52,12 @@ def source_uids(run: Run, stored: StoredFlags) -> Sequence[int]:
         return range(run.source_first, run.source_last + 1)
     known = array("Q", stored.uids(run.source_first, run.source_last))
     return known if len(known) == run.count else ()
+
+
+def place_of(uid: int, uids: Sequence[int]) -> int | None:
+    """Where it stands among ascending ones; None: it does not."""
+    at = bisect_left(uids, uid)
+    return at if at < len(uids) and uids[at] == uid else None
 
 
 class Accounted:

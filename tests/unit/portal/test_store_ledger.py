@@ -150,6 +150,7 @@ def test_a_file_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
     ledger.close()
     database = sqlite3.connect(path)
     database.execute("ALTER TABLE runs DROP COLUMN pass")
+    database.execute("ALTER TABLE intents DROP COLUMN flags")
     for table in ("repairs", "flags", "passes"):
         database.execute(f"DROP TABLE {table}")
     database.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
