@@ -2,6 +2,8 @@
 nothing waits for ever, and one folder's trouble is one folder's. In the simulation's world."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.provider_simulator import Action, Fault, message
@@ -46,8 +48,10 @@ def test_a_folder_that_was_locked_goes_on_over_one_connection(rig: Make) -> None
     assert one.copy().ended == "complete"
     assert one.in_order("INBOX")
     lines = one.destination.commands
-    last = max(at for at, c in enumerate(lines) if c.verb == "LOGIN")
-    assert len({c.connection for c in lines[last:] if c.verb == "APPEND"}) == 1
+    logins = [at for at, c in enumerate(lines) if c.verb == "LOGIN"]
+    assert len({c.connection for c in lines[logins[-1]:] if c.verb == "APPEND"}) == 1
+    hung = [at for at, c in enumerate(lines) if c.verb == "APPEND"][2]
+    assert len([at for at in logins if at > hung]) == 1, "no connection is opened that nothing is sent over"
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -81,9 +85,9 @@ def test_a_folder_deleted_at_the_source_while_a_connection_is_lost_costs_that_fo
 
 @pytest.mark.parametrize("destination", [TOGETHER, UNTOLD])
 @pytest.mark.parametrize("seed", [300371, 400403])
-def test_a_pause_is_kept_and_flags_that_changed_in_it_are_carried_over(seed: int, destination: str, tmp_path: object) -> None:
+def test_a_pause_is_kept_and_flags_that_changed_in_it_are_carried_over(seed: int, destination: str, tmp_path: Path) -> None:
     """A goodbye behind an answer that was waited for; flags that changed while a first copy was paused."""
-    story = Story(f"next door {seed}", tmp_path, destination=destination)  # type: ignore[arg-type]
+    story = Story(f"next door {seed}", tmp_path, destination=destination)
     story.small = True
     story.next_door()
     story.run()
