@@ -143,6 +143,12 @@ class RepairRow(NamedTuple):
         named = set(self.words.partition(": ")[0].split(" + "))
         return frozenset({self.repair} | {repair for repair in Repair if len(named) > 1 and repair.value in named})
 
+    def and_then(self, later: RepairRow) -> RepairRow:
+        """One row for both."""
+        made = [repair for repair in Repair if repair in self.made and repair is not later.repair]
+        words = f"{later.words}; {self.words}" if later.words != self.words else self.words
+        return RepairRow(self.uid, later.repair, f"{' + '.join([*made, later.repair])}: {words}" if made else words)
+
 
 class FlagChunk(NamedTuple):
     """The source's flags as they were last carried over, of the messages from `first_uid` to `last_uid`; coded by

@@ -118,7 +118,7 @@ def carry_over(delta: FolderDelta, target: Session, store: LedgerStore, row: Fol
     now = {uid: kind[2] for kind, uids in delta.changed.items() for uid in uids}
     row = row._replace(flags_updated=row.flags_updated + len(source_uid) - len(named), source_modseq=delta.selected.highestmodseq)
     if named:
-        records.write(repairs=named)
+        records.write_later_repairs(named, row=records.row)
         row = row._replace(repaired=records.row.repaired)
     anew = stored.overlaps >= OVERLAPS_BEFORE_REWRITE
     records.write_flags(row, _with(stored, now) if anew else sorted(now.items()), all_of_them=anew)

@@ -13,13 +13,13 @@ from dataclasses import replace
 from itertools import islice
 
 from engine.errors import EngineError, MessageRefused
-from engine.imap.fetch import Metadata, fetch_digests, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_digests
 from engine.imap.session import Session
 from engine.ledger import Outcome, Repair, Run
 from engine.transfer import points
 from engine.transfer.careful import CarefulReading
 from engine.transfer.proof import Difference, Proof
-from engine.transfer.proving import name_what_is_unlike, read_back, tells_sizes
+from engine.transfer.proving import listed_in_parts, name_what_is_unlike, read_back, tells_sizes
 from engine.transfer.records import FolderRecords, source_uids
 
 AT_ONCE = 2000       # messages that are listed and read back together
@@ -56,18 +56,22 @@ def _first_copy(run: Run) -> int:
     return run.target_first
 
 
+def _copy(unlike: Difference) -> int:
+    return unlike.target_uid
+
+
 def _prove(source: CarefulReading, target: Session, records: FolderRecords, copies: dict[int, int], following: int,
            stopped: Callable[[], bool]) -> bool:
     """`copies`: destination UIDs by source UID; `following`: the lowest after them that is unproven, 0: none."""
     points.reached("before what an earlier run appended is read back")
     unlike = read_back(target, records.row.target, _as_listed_today(source.session, copies))
-    repaired, exact = records.repaired(), tells_sizes(target)
-    undecided = {u.source_uid: u for u in unlike if exact and u.octets and u.sent.size != _NOT_LISTED
+    repaired, exact = {uid: row.made for uid, row in records.repaired().items()}, tells_sizes(target)
+    undecided = {u.source_uid: u for u in sorted(unlike, key=_copy) if exact and u.octets and u.sent.size != _NOT_LISTED
                  and Repair.LINE_ENDS not in repaired.get(u.source_uid, ())}
     other: set[int] = set()
     ended: EngineError | None = None
     try:
-        for uid, equal in _compared(source, target, sorted(undecided.values())):
+        for uid, equal in _compared(source, target, list(undecided.values())):
             del undecided[uid]
             if equal is False:
                 other.add(uid)
@@ -95,19 +99,21 @@ def _judged(unlike: Difference, octets: bool, repaired: Iterable[Repair]) -> Dif
 
 def _as_listed_today(source: Session, copies: dict[int, int]) -> Proof:
     proof, left = Proof(), dict(copies)
-    with contextlib.suppress(MessageRefused):  # what cannot be listed, like what is gone, is looked for all the same
-        for meta in fetch_metadata(source, min(copies), max(copies)):
-            if meta.uid in left:
-                proof.add(meta, left.pop(meta.uid))
-    for source_uid, target_uid in left.items():
+    for meta in listed_in_parts(source, min(copies), max(copies)):
+        if meta.uid in left:
+            proof.add(meta, left.pop(meta.uid))
+    for source_uid, target_uid in left.items():  # what cannot be listed, like what is gone, is looked for all the same
         proof.add(Metadata(source_uid, _NOT_LISTED, (), ""), target_uid)
     return proof
 
 
 def _compared(source: CarefulReading, target: Session, some: Sequence[Difference]) -> Iterator[tuple[int, bool | None]]:
-    """Each one's source UID, and whether both sides have the same octets; None: one of them does not give it whole. In ascending UIDs."""
+    """Each one's source UID, and whether both sides have the same octets; None: one of them does not give it whole."""
     for at in range(0, len(some), BODIES_AT_ONCE):
-        batch = {u.source_uid: u for u in some[at:at + BODIES_AT_ONCE]}
+        batch = {u.source_uid: u for u in sorted(some[at:at + BODIES_AT_ONCE])}
+        for uid in [uid for uid in batch if source.hopeless(uid)]:
+            del batch[uid]
+            yield uid, None
         theirs = _digests(target, [u.target_uid for u in batch.values()])
         # Whole is what is as long as the copy, whatever the source says; or as long as it says, and then the copy is another.
         as_there = replace(source, unread=[])

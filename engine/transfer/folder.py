@@ -5,13 +5,14 @@ prove. Every step may be interrupted anywhere and is then simply done again.
 """
 from __future__ import annotations
 
+import contextlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from engine.causes import Cause, Side
-from engine.errors import ConnectionBroken, EngineError, ProtocolError, Throttled
+from engine.errors import ConnectionBroken, EngineError, MessageRefused, ProtocolError, Throttled
 from engine.folders.mapping import FolderPlan
 from engine.imap.fetch import fetch_digests, fetch_metadata, fetch_uids
 from engine.imap.held_ends import FolderIsLocked
@@ -25,9 +26,9 @@ from engine.transfer.ahead import Ahead
 from engine.transfer.breaks import Breaks
 from engine.transfer.careful import CarefulReading
 from engine.transfer.earlier_proof import prove_earlier
-from engine.transfer.matching import Claims, Pair
-from engine.transfer.proof import Proof
-from engine.transfer.proving import prove
+from engine.transfer.matching import Claims, instant
+from engine.transfer.proof import Difference, Proof
+from engine.transfer.proving import name_what_is_unlike, prove, tells_sizes
 from engine.transfer.reading import Reader, reader_of
 from engine.transfer.records import Accounted, Arrived, FolderRecords, Listed, SerialStore, listed, place_of, source_uids
 from engine.transfer.sessions import Sessions
@@ -178,17 +179,19 @@ class FolderMove:
         """The source shows more than it did and not because mail came in: its owner widened the range that mail programs may see (facts,
         providers section 4: 30 days by default at Tencent, NetEase and 263). Such mail lies between the UIDs of old runs."""
         source, known = self.sessions.source, records.row
-        if known.complete:
-            if selected.messages <= known.source_messages:
-                return False
-            arrived = sum(1 for _ in fetch_uids(source, known.source_uidnext, None))
-            return selected.messages > known.source_messages + arrived
-        gaps = [run for run in records.runs if not run.dense and run.outcome is not Outcome.UNDOING]
-        if not gaps:
+        since = known.source_uidnext if known.complete else 1  # what is below was proven, and is counted
+        gaps = [run for run in records.runs if not run.dense and run.outcome is not Outcome.UNDOING and run.source_last >= since]
+        if gaps:
+            stored, last = records.stored_flags(), max(run.source_last for run in gaps)
+            listed_now = array("Q")
+            with contextlib.suppress(MessageRefused):  # else nobody knows
+                listed_now = array("Q", sorted(fetch_uids(source, max(since, gaps[0].source_first), last)))
+            if any(_lists_others(listed_now, run, source_uids(run, stored), records.set_aside) for run in gaps):
+                return True
+        if not known.complete or selected.messages <= known.source_messages:
             return False
-        stored = records.stored_flags()
-        listed_now = array("Q", sorted(fetch_uids(source, gaps[0].source_first, max(run.source_last for run in gaps))))
-        return any(_lists_others(listed_now, run, source_uids(run, stored), records.set_aside) for run in gaps)
+        arrived = sum(1 for _ in fetch_uids(source, known.source_uidnext, None))
+        return selected.messages > known.source_messages + arrived
 
     def _start_anew(self, records: FolderRecords, status: FolderStatus) -> None:
         """Nothing that the ledger says of this folder counts any more, and nobody's claims of another UIDVALIDITY do: what is at the
@@ -223,7 +226,7 @@ class FolderMove:
         wanted = [item.meta for item in found if item.meta.uid in open_uids]
         looked_up = recover.look_up(self._careful(), target, name, wanted, min(i.target_uidnext for i in records.intents), self.claims)
         target.unselect()
-        self._write_pairs(records, found, looked_up.pairs)
+        self._write_pairs(records, found, looked_up)
         if looked_up.unread:
             records.write(set_aside=[SetAsideRow(uid, Cause.X_ITEM, UNREAD) for uid in looked_up.unread])
         return True
@@ -244,15 +247,19 @@ class FolderMove:
         else:
             records.row = records.row._replace(target_uidvalidity=status.uidvalidity)
 
-    def _write_pairs(self, records: FolderRecords, found: list[Listed], pairs: list[Pair]) -> None:
-        """With the flags that they were sent with: what changed since is carried over like any later change."""
-        by_uid, sent, arrived = {item.meta.uid: item for item in found}, records.flags_on_their_way(), []
-        for pair in pairs:
-            item = by_uid[pair.source_uid]
-            flags = sent.get(pair.source_uid, item.meta.flags)
-            arrived.append(Arrived(item._replace(meta=item.meta._replace(flags=flags)), pair.target_uid))
+    def _write_pairs(self, records: FolderRecords, found: list[Listed], looked_up: recover.LookedUp) -> None:
+        """With the flags that they were sent with: what changed at the source since is carried over like any later change. What the
+        destination did not store as it was sent is named."""
+        by_uid, sent, arrived, unlike = {item.meta.uid: item for item in found}, records.flags_on_their_way(), [], []
+        for source_uid, target_uid in looked_up.pairs:
+            item, there = by_uid[source_uid], looked_up.there[target_uid]
+            meta = item.meta._replace(flags=sent.get(source_uid, item.meta.flags))
+            arrived.append(Arrived(item._replace(meta=meta), target_uid))
+            unlike.append(Difference(source_uid, target_uid, meta, there, octets=source_uid in looked_up.altered,
+                                     date=bool(meta.internal_date) and instant(there.internal_date) != instant(meta.internal_date)))
         records.write(arrived=arrived, octets=sum(one.listed.meta.size for one in arrived))
-        self.claims.add(pair.target_uid for pair in pairs)
+        self.claims.add(pair.target_uid for pair in looked_up.pairs)
+        name_what_is_unlike(records, unlike, exact=tells_sizes(self.sessions.target), unproven_from=records.row.unproven_from)
 
     def _move_rest(self, records: FolderRecords, selected: Selected, status: FolderStatus) -> tuple[bool, Reader]:
         """Whether it came to its end, and who knows how many messages the source listed."""

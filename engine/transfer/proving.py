@@ -5,11 +5,11 @@ earlier_proof.py's.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from engine.causes import Cause, Side
 from engine.errors import EngineError, MessageRefused, Refused, Throttled
-from engine.imap.fetch import fetch_headers, fetch_metadata
+from engine.imap.fetch import Metadata, fetch_headers, fetch_metadata
 from engine.imap.session import Session
 from engine.ledger import Repair, RepairRow, SetAsideRow
 from engine.providers.catalogue import provider
@@ -20,6 +20,7 @@ from engine.transfer.records import FolderRecords
 from engine.transfer.writing import FolderLost
 from engine.wire import encoder
 
+LISTS_AT_MOST = 60  # of one range, where some are refused
 GONE = "the folder that was filled is not there any more"
 NOT_THERE = "not there when read back"
 
@@ -59,7 +60,7 @@ def name_what_is_unlike(records: FolderRecords, unlike: Iterable[Difference], *,
                if u.there is not None and u.source_uid not in aside and (u.date or folded(u.sent.flags) - folded(u.there.flags))]
     row = records.row._replace(moved=records.row.moved - len(aside.keys() - records.set_aside.keys()), unproven_from=unproven_from)
     if aside or changed:
-        records.write(row=row, set_aside=list(aside.values()), repairs=changed)
+        records.write_later_repairs(changed, row=row, set_aside=list(aside.values()))
     else:
         records.row = row
 
@@ -82,8 +83,22 @@ def read_back(target: Session, name: str, proof: Proof) -> list[Difference]:
         raise why if isinstance(why, Throttled) else FolderLost(
             Cause.X_FOLDER, side=Side.DESTINATION, detail=GONE, server_text=why.server_text if why is not None else "")
     if refused is not None:
-        raise refused
+        unlike = list(proof.unlike(listed_in_parts(target, *proof.span)))
+        if len(unlike) == len(proof) and all(u.there is None for u in unlike):
+            raise refused
     return unlike
+
+
+def listed_in_parts(session: Session, first: int, last: int) -> Iterator[Metadata]:
+    """Of the EXAMINEd folder. A range that is refused is asked for once more, then in halves: what is refused for good leaves the rest."""
+    ranges, lists = [(first, last)], 0
+    while ranges and lists < LISTS_AT_MOST:
+        (first, last), lists = ranges.pop(), lists + 1
+        try:
+            yield from fetch_metadata(session, first, last)
+        except MessageRefused:
+            middle = (first + last) // 2
+            ranges += [(middle + 1, last), (first, middle)] if first < last else [(first, last)] if lists == 1 else []
 
 
 def _altered_headers(target: Session, proof: Proof) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from engine.imap.fetch import Metadata
-from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, Repair, RepairRow, Run, SetAsideRow, Written
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, LedgerStore, Outcome, PassRow, RepairRow, Run, SetAsideRow, Written
 from engine.transfer import points
 from engine.transfer.flags import Flags, StoredFlags, pack, pack_all, unpack
 
@@ -101,9 +101,16 @@ class FolderRecords:
                 lowest = min(lowest, run.target_first)
         return displaced
 
-    def repaired(self) -> dict[int, frozenset[Repair]]:
-        """How messages that were moved were changed, by source UID."""
-        return {row.uid: row.made for row in self._store.repairs(self.row.id)}
+    def repaired(self) -> dict[int, RepairRow]:
+        """Messages that were moved changed, by source UID."""
+        return {row.uid: row for row in self._store.repairs(self.row.id)}
+
+    def write_later_repairs(self, repairs: Sequence[RepairRow], *, row: FolderRow, set_aside: Sequence[SetAsideRow] = ()) -> None:
+        """Of messages that may have been repaired before: then the row names both, and is not counted again."""
+        earlier = self.repaired() if repairs else {}
+        known = [one for one in repairs if one.uid in earlier]
+        self.write(row=row._replace(repaired=row.repaired - len(known)), set_aside=set_aside,
+                   repairs=[earlier[one.uid].and_then(one) if one.uid in earlier else one for one in repairs])
 
     def stored_flags(self) -> StoredFlags:
         return StoredFlags(self._store.flags(self.row.id))

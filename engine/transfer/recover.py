@@ -61,20 +61,23 @@ def settle(target: Session, folder: str, intents: Sequence[Intent], slowest_appe
 
 
 class LookedUp(NamedTuple):
-    """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived."""
+    """`unread`: source UIDs that the source did not give whole, so that nobody can say whether they arrived. `there`: what the destination
+    lists, by its UID. `altered`: source UIDs of those that were paired by their headers, because their octets are not the same."""
 
     pairs: list[Pair]
     unread: list[int]
+    there: dict[int, Metadata]
+    altered: frozenset[int]
 
 
 def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequence[Metadata], floor: int, claims: Claims) -> LookedUp:
     """Pairs the messages of open intents with unclaimed destination messages of UID >= floor. The source folder is EXAMINEd by the
     caller, the destination's here."""
     target.examine(folder)
-    there = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims}
-    here = {m.uid: m for m in wanted}
+    listed = {m.uid: m for m in fetch_metadata(target, floor, None) if m.uid not in claims}
+    here, there, altered = {m.uid: m for m in wanted}, dict(listed), []
     if not here or not there:
-        return LookedUp([], [])
+        return LookedUp([], [], {}, frozenset())
     theirs = {uid: bytes.fromhex(digest) for uid, digest in fetch_digests(target, sorted(there))}
     pairs = pair_equal(dict(source.digests((uid, here[uid].size) for uid in sorted(here))), theirs)
     for pair in pairs:
@@ -83,8 +86,8 @@ def look_up(source: CarefulReading, target: Session, folder: str, wanted: Sequen
     for uid in unread:
         del here[uid]
     if here and there:  # a destination that alters bytes (NUL, line ends): the header block and the date, inside this window only
-        pairs += pair_equal(dated_headers(source.session, here), dated_headers(target, there))
-    return LookedUp(sorted(pairs, key=lambda pair: pair.source_uid), unread)
+        altered = pair_equal(dated_headers(source.session, here), dated_headers(target, there))
+    return LookedUp(sorted([*pairs, *altered]), unread, listed, frozenset(pair.source_uid for pair in altered))
 
 
 def surplus(source: Session, target: Session, folder: str, watched: Sequence[Metadata], floor: int, claims: Claims) -> list[int]:

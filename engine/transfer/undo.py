@@ -24,6 +24,7 @@ from engine.redact import redact
 from engine.report.copy import CopyOutcome
 from engine.report.undo import UndoFolder, UndoLeft, UndoReport
 from engine.transfer import points
+from engine.transfer.flags import StoredFlags, pack_all
 from engine.transfer.records import Accounted
 from engine.transfer.recover import WATCH_SECONDS
 
@@ -182,7 +183,10 @@ class _Folder:
         return None
 
     def drop(self, runs: Iterable[Run]) -> None:
-        self.ledger.write(Entry(self.row, drop_runs=[run.id for run in runs]))
+        runs = list(runs)
+        theirs = _accounted(runs)
+        rest = pack_all(one for one in StoredFlags(self.ledger.flags(self.row.id)) if one[0] not in theirs)
+        self.ledger.write(Entry(self.row, drop_runs=[run.id for run in runs], flags=rest, drop_flags=True))
         points.reached("undo dropped")
 
     def _look(self, batch: _Batch) -> None:

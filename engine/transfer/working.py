@@ -172,7 +172,8 @@ class PairWork:
                 if finished and not move.anew:
                     move.row = self._carry_over(move.row)
             except (ConnectionBroken, Throttled, ProtocolError) as error:
-                progress = move.row.moved + move.row.set_aside > row.moved + row.set_aside
+                progress = (move.row.moved + move.row.set_aside > row.moved + row.set_aside
+                            or move.row.unproven_from > row.unproven_from > 0)
                 breaks = 1 if progress else breaks + 1
                 if isinstance(error, FolderIsLocked):
                     common.pairs.single = True

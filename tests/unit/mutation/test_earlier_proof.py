@@ -2,17 +2,27 @@
 appended twice, and what is not there or not as it was is named. In the simulation's world."""
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 import pytest
 
 from engine.causes import Cause, Side
 from engine.errors import Throttled
-from engine.ledger import Repair
+from engine.ledger import LedgerStore, Repair
 from engine.transfer import earlier_proof, writing
+from engine.transfer.copier import copy_mailbox
+from engine.transfer.undo import undo_pass
 from tests.support.provider_simulator import PROFILES, Action, AppendRefusal, BodyFault, Fault, message
 from tests.support.simulator_mail import Message
+from tests.unit.simulation import scenario
 from tests.unit.simulation.rig import Make, Rig
 from tests.unit.simulation.scenario import FolderInLedger
 
+T = TypeVar("T")
 LATER = b"NO [THROTTLED] Suggested Backoff Time: 7200000 milliseconds"
 
 
@@ -32,6 +42,14 @@ def stopped_before_the_proof(rig: Make, source: str = "dovecot", messages: int =
 def go_on(one: Rig) -> None:
     one.world.pass_time(7300)
     one.destination.back_off_until = -1.0
+
+
+def with_ledger(one: Rig, act: Callable[[LedgerStore], T]) -> T:
+    def process() -> T:
+        with contextlib.closing(one.disk.open()) as ledger:
+            return act(ledger)
+
+    return one.world.run_process(process)
 
 
 def inbox(one: Rig) -> FolderInLedger:
@@ -165,6 +183,134 @@ def test_what_the_source_does_not_list_any_more_stops_nothing(rig: Make) -> None
     one.fill(2)
     one.copy()
     assert len(there(one)) == 10
+
+
+@pytest.mark.parametrize("bad", [1, 2, 5])
+def test_messages_that_break_the_connection_one_after_another_stop_nothing(rig: Make, bad: int) -> None:
+    one = stopped_before_the_proof(rig, "exchange", messages=20)
+    for mail in one.source.account()["INBOX"].messages[3:3 + bad * 2:2]:
+        mail.fault = BodyFault.CUT
+    one.fill(3)
+    one.copy()
+    assert len(there(one)) == 23 and inbox(one).row.unproven_from == 0
+
+
+def test_a_message_that_the_destination_does_not_list_is_named_and_stops_nothing(rig: Make) -> None:
+    one = stopped_before_the_proof(rig)
+    there(one)[3].unlisted = b"NO [SERVERBUG] Internal error occurred"
+    one.fill(2)
+    one.copy()
+    assert len(there(one)) == 10 and list(set_aside(one)) == [4]
+
+
+@pytest.mark.parametrize("where", ["source list", "source body", "destination body"])
+def test_one_refusal_that_passes_hides_nothing(rig: Make, where: str) -> None:
+    one = stopped_before_the_proof(rig)
+    there(one)[4].content += b"more\r\n"
+    server = one.destination if where == "destination body" else one.source
+    server.faults.append(Fault("UID FETCH", Action.REPLY, text=b"NO [SERVERBUG] Internal error occurred",
+                               contains=b"RFC822.SIZE" if where == "source list" else b"BODY.PEEK"))
+    one.copy()
+    assert list(set_aside(one)) == [5]
+
+
+def test_the_last_days_first_comes_to_an_end_at_a_source_that_gives_little(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenario, "copy_mailbox", partial(copy_mailbox, recent_days=30))
+    one = rig("exchange")
+    yesterday = time.strftime("%d-%b-%Y 12:00:00 +0000", time.gmtime(one.world.wall() - 86400))
+    for mail in one.fill(120)[60:]:
+        mail.internal_date = yesterday
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    one.fill(2)
+    for _ in range(4):
+        one.source.faults[:] = [Fault("UID FETCH", Action.REPLY, text=LATER, contains=b"BODY.PEEK", skip=2)]
+        one.copy()
+        one.world.pass_time(7300)
+        one.source.back_off_until = -1.0
+    assert len(there(one)) == 122
+
+
+@pytest.mark.parametrize("what", ["date", "octets", "keyword"])
+@pytest.mark.parametrize("skip", [3, 9, 15, 24])
+def test_what_was_found_after_a_connection_broke_is_judged_too(rig: Make, skip: int, what: str) -> None:
+    one = rig()
+    mails, box = one.fill(30), one.destination.account()["INBOX"]
+    for mail in mails:
+        mail.flags = ("$label",)
+    add = box.add
+
+    def alter(mail: Message) -> Message:
+        if what == "date":
+            mail.internal_date = "01-Jan-2020 00:00:00 +0000"
+        elif what == "octets":
+            mail.content += b"x\r\n"
+        else:
+            mail.flags = ()
+        return add(mail)
+
+    box.add = alter  # type: ignore[method-assign]
+    one.destination.faults.append(Fault("APPEND", Action.CLOSE, skip=skip))
+    one.copy()
+    row = inbox(one).row
+    assert (row.set_aside, row.moved, row.repaired) == ((30, 0, 0) if what == "octets" else (0, 30, 30))
+
+
+def test_a_message_that_was_repaired_twice_is_counted_once_and_both_are_told(rig: Make) -> None:
+    one = rig()
+    one.source.account()["INBOX"].put(message("bare", "a\nb"))
+    one.fill(3)
+    one.destination.append_refusals.append(AppendRefusal(b"NO Message contains bare newlines", contains=b"a\nb"))
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    for mail in there(one):
+        mail.internal_date = "01-Jan-2020 00:00:00 +0000"
+    one.copy()
+    repairs = with_ledger(one, lambda ledger: ledger.repairs(1))
+    assert (len(repairs), inbox(one).row.repaired) == (4, 4)
+    assert repairs[0].made == {Repair.LINE_ENDS, Repair.DATE} and "bare newlines" in repairs[0].words
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_after_an_undo_the_ledger_still_knows_whose_copy_is_whose(rig: Make, older: bool) -> None:
+    """One of what was undone is gone from the source, or hidden and shown again."""
+    one = rig()
+    mails = one.fill(10)
+    box = one.source.account()["INBOX"].messages
+    assert one.copy().ended == "complete"
+    report = with_ledger(one, lambda ledger: undo_pass(one.account_at(one.destination), ledger=ledger, pass_id=1))
+    assert report.outcome.value == "complete" and not there(one)
+    box.remove(mails[4])
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    if older:
+        box.insert(4, mails[4])
+        one.copy()
+        assert sorted(mail.content for mail in there(one)) == sorted(mail.content for mail in mails)
+    else:
+        del there(one)[2]
+        one.copy()
+        assert list(set_aside(one)) == [3]
+
+
+def test_mail_that_becomes_visible_between_new_mail_is_moved_too(rig: Make) -> None:
+    """As before a folder is complete, so in a later pass that was interrupted."""
+    one = rig()
+    one.fill(10)
+    assert one.copy().ended == "complete"
+    box = one.source.account()["INBOX"].messages
+    hidden = one.source.account()["INBOX"].put(*(message(f"new {n}") for n in range(8)))[3]
+    box.remove(hidden)
+    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
+    assert one.copy().ended == "paused"
+    go_on(one)
+    box.insert(13, hidden)
+    one.copy()
+    contents = [mail.content for mail in there(one)]
+    assert contents.count(hidden.content) == 1 and len(contents) == len(set(contents)) == 18
 
 
 @pytest.mark.parametrize("source", ["dovecot", "m263"])

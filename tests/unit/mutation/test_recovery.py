@@ -19,6 +19,8 @@ from tests.unit.mutation.two_mailboxes import DATE, LATER, SAME_INSTANT, MakeMai
 NOW = 1_000_000.0
 
 
+NONE: frozenset[int] = frozenset()
+
 # -- settling
 
 
@@ -84,7 +86,9 @@ def test_what_is_old_has_nothing_under_way_any_more(ages: tuple[float, ...], ask
 
 def looked_up(boxes: TwoMailboxes, *uids: int, floor: int = 1) -> LookedUp:
     wanted = boxes.wanted(*uids)
-    return look_up(boxes.careful(), boxes.destination_session, "INBOX", wanted, floor, boxes.claims)
+    found = look_up(boxes.careful(), boxes.destination_session, "INBOX", wanted, floor, boxes.claims)
+    assert {pair.target_uid for pair in found.pairs} <= set(found.there)
+    return found._replace(there={})
 
 
 def too_many(boxes: TwoMailboxes, *uids: int, floor: int = 1) -> list[int]:
@@ -96,7 +100,8 @@ def test_what_an_intent_may_find_is_paired_by_every_octet(mailboxes: MakeMailbox
     boxes.inbox.put(*(mail(n) for n in range(1, 6)), internal_date=DATE)
     boxes.copies.put(mail(1), mail(2), mail(9), mail(2), mail(3), mail(4), mail(1), internal_date=LATER)
     boxes.claims.add((5,))
-    assert looked_up(boxes, 1, 2, 3, 4, floor=2) == LookedUp([Pair(1, 7), Pair(2, 2), Pair(4, 6)], [])  # 1 is below, 5 is another's
+    # 1 is below, 5 is another's
+    assert looked_up(boxes, 1, 2, 3, 4, floor=2) == LookedUp([Pair(1, 7), Pair(2, 2), Pair(4, 6)], [], {}, NONE)
     assert boxes.source_server.bodies_opened == 4
 
 
@@ -106,14 +111,14 @@ def test_what_the_server_altered_is_paired_by_its_header_and_its_date(mailboxes:
     boxes.copies.add(Message(mail(3), (), SAME_INSTANT))
     boxes.copies.add(Message(mail(1, "changed\r\n"), (), SAME_INSTANT))
     boxes.copies.add(Message(mail(2, "changed\r\n"), (), LATER))
-    assert looked_up(boxes, 1, 2, 3, 4) == LookedUp([Pair(1, 2), Pair(3, 1)], [])
+    assert looked_up(boxes, 1, 2, 3, 4) == LookedUp([Pair(1, 2), Pair(3, 1)], [], {}, frozenset({1}))
 
 
 def test_headers_are_asked_for_only_where_something_is_left_on_both_sides(mailboxes: MakeMailboxes) -> None:
     boxes = mailboxes()
     boxes.inbox.put(mail(1))
     boxes.copies.put(mail(1), mail(9))
-    assert looked_up(boxes, 1) == LookedUp([Pair(1, 1)], [])
+    assert looked_up(boxes, 1) == LookedUp([Pair(1, 1)], [], {}, NONE)
     assert not [line for server in (boxes.source_server, boxes.destination_server)
                 for line in server.lines("UID FETCH") if b"HEADER]" in line]
 
@@ -124,7 +129,7 @@ def test_nothing_is_read_where_one_side_has_nothing(mailboxes: MakeMailboxes, em
     boxes = mailboxes(source)
     [first] = boxes.inbox.put(mail(1))
     boxes.copies.put(mail(1))
-    assert looked_up(boxes, *([] if empty == "source" else [first.uid]), floor=1 if empty == "source" else 2) == LookedUp([], [])
+    assert looked_up(boxes, *([] if empty == "source" else [first.uid]), floor=1 if empty == "source" else 2) == LookedUp([], [], {}, NONE)
     assert too_many(boxes, *([] if empty == "source" else [first.uid]), floor=1 if empty == "source" else 2) == []
     assert (boxes.source_server.bodies_opened, boxes.destination_server.bodies_opened) == (0, 0)
 
@@ -134,7 +139,7 @@ def test_what_the_source_does_not_give_is_told_and_not_paired_by_its_header(mail
     boxes.inbox.put(mail(1), mail(2), mail(3), internal_date=DATE)
     boxes.inbox.messages[1].fault = BodyFault.MISSING
     boxes.copies.put(mail(2), mail(3), internal_date=DATE)
-    assert looked_up(boxes, 1, 2, 3) == LookedUp([Pair(3, 2)], [2])
+    assert looked_up(boxes, 1, 2, 3) == LookedUp([Pair(3, 2)], [2], {}, NONE)
     assert boxes.destination_server.count("UID FETCH") <= 3
 
 
