@@ -78,7 +78,7 @@ def invites(line: str, tmp: Path) -> None:
 
 def is_done_with_two_servers(line: str, _tmp: Path) -> None:
     """See test_the_command_line_moves_a_mailbox_as_the_readme_says."""
-    assert line.split()[3] in ("check", "copy", "verify")
+    assert line.split()[3] in ("check", "copy", "verify", "report", "undo")
 
 
 RULES: tuple[tuple[str, Callable[[str, Path], None]], ...] = (
@@ -106,7 +106,7 @@ def test_every_command_is_run(line: str, instance: Path) -> None:
 @pytest.mark.usefixtures("need_dovecot")
 def test_the_command_line_moves_a_mailbox_as_the_readme_says(tmp_path: Path) -> None:
     lines = [line for line in commands("README.md") if line.startswith("python -m engine")]
-    assert [line.split()[3] for line in lines] == ["check", "copy", "verify"]
+    assert [line.split()[3] for line in lines] == ["check", "copy", "verify", "report", "undo"]
     ca = authority().write(tmp_path)
     with running_dovecot({OLD: "old secret"}) as old, running_dovecot({NEW: "new secret"}, separator="/") as new:
         seed(old, OLD, [Sample(f"Subject: {n}\r\n\r\n信 {n}\r\n".encode(), folder, ("\\Seen",)) for n in range(5)
@@ -118,11 +118,14 @@ def test_the_command_line_moves_a_mailbox_as_the_readme_says(tmp_path: Path) -> 
         for line in lines:
             for public, side in PUBLIC.items():
                 line = line.replace(public, f"{public.split('@')[0]}@localhost:{ports[side]}")
-            done = run(f"{line} --json", **environment)
+            done = run(line.replace("report.html", str(tmp_path / "report.html")) + " --json" * (" --output " not in line), **environment)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-            results.append(json.loads(done.stdout))
+            if " --output " not in line:
+                results.append(json.loads(done.stdout))
             assert "secret" not in done.stdout + done.stderr
         assert (results[0]["messages"], results[1]["totals"]["moved"], results[2]["equal"]) == (10, 10, True)
+        assert (results[3]["dry_run"], results[3]["totals"]["removed"]) == (True, 10)
+        assert "每一封都有着落" in (tmp_path / "report.html").read_text(encoding="utf-8")
         assert differences(read_back(old, OLD), read_back(new, NEW)) == []
 
 
@@ -172,6 +175,14 @@ def test_the_command_line_says_where_it_is_run_and_how_each_command_may_end(name
     cli = engine.cli
     codes = [cli.OK, cli.INTERNAL, cli.USAGE, cli.NOT_ALL, cli.FAILED, cli.INTERRUPTED]
     assert re.findall(r"(?<=[：；:;])\s*(\d+)\s", ends) == list(map(str, codes))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_readme_says_all_that_undo_cannot_do_without(name: str) -> None:
+    """The new mailbox's address, which argparse demands, and a pass: without them the first try ends in a usage error."""
+    section, = [part for part in (ROOT / name).read_text(encoding="utf-8").split("\n## ") if "python -m engine undo" in part]
+    told = section[section.index("python -m engine undo"):]
+    assert all(f"`{option}" in told for option in ("--ledger", "--last", "--pass N", "--dry-run"))
 
 
 def test_the_options_of_report_and_undo_are_all_in_their_document() -> None:
