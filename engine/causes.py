@@ -124,7 +124,7 @@ def _words(table: Any, key: str) -> Words:
 
 
 def _explanation(key: str, row: Any) -> Explanation:
-    if not isinstance(row, dict) or set(row) != {"who", "retry", "title", "meaning", "next"}:
+    if not isinstance(row, dict) or set(row) - {"cli"} != {"who", "retry", "title", "meaning", "next"}:
         raise BadTexts(f"causes.toml: {key}: needs who, retry, title, meaning, next")
     try:
         who, retry = Who(row["who"]), Retry(row["retry"])
@@ -134,27 +134,44 @@ def _explanation(key: str, row: Any) -> Explanation:
                        _words(row["next"], f"{key}.next"), who, retry)
 
 
+def _for_cli(key: str, row: Any) -> dict[str, Words]:
+    own = row.get("cli", {})
+    if not isinstance(own, dict) or set(own) - {"meaning", "next"}:
+        raise BadTexts(f"causes.toml: {key}.cli: may hold next and meaning")
+    return {name: _words(table, f"{key}.cli.{name}") for name, table in own.items()}
+
+
+class _Texts(NamedTuple):
+    plain: dict[Cause, Explanation]
+    cli: dict[Cause, dict[str, Words]]
+
+
 @cache
-def _texts() -> dict[Cause, Explanation]:
+def _texts() -> _Texts:
     rows = tomllib.loads(_TEXTS.read_text("utf-8"))
     unknown, missing = sorted(set(rows) - set(Cause)), sorted(set(Cause) - set(rows))
     if unknown or missing:
         raise BadTexts(f"causes.toml: not a cause: {unknown}; no words for: {missing}")
-    return {Cause(key): _explanation(key, row) for key, row in rows.items()}
+    return _Texts({Cause(key): _explanation(key, row) for key, row in rows.items()},
+                  {Cause(key): _for_cli(key, row) for key, row in rows.items()})
 
 
 @cache
-def explain(cause: Cause, provider: str | None = None) -> Explanation:
-    """The words for a cause. With a provider, its own name for the secret, and the step that mends it there (its data file)."""
+def explain(cause: Cause, provider: str | None = None, *, cli: bool = False) -> Explanation:
+    """The words for a cause. With a provider, its own name for the secret, and the step that mends it there (its data file). `cli`: for
+    who runs a command that is about to end. Nobody tries again for them, and no helpdesk is theirs: they take the step themselves."""
     from engine.providers.catalogue import provider as find_provider  # the catalogue is data: read only when somebody asks
 
     known = find_provider(provider)
-    plain = _texts()[cause]
+    texts = _texts()
+    plain, own = texts.plain[cause], texts.cli[cause] if cli else {}
     mend = known.mends.get(cause)
-    next_step = (mend and mend.words) or plain.next_step
+    next_step = own.get("next") or (mend and mend.words) or plain.next_step
     who = (mend and mend.who) or plain.who
+    if cli and who in (Who.PORTAL, Who.HELPDESK):
+        who = Who.USER
     names = {"secret": known.secret_name, "code": known.code_name, "provider": known.name}
-    return plain._replace(title=plain.title.filled(**names), meaning=plain.meaning.filled(**names),
+    return plain._replace(title=plain.title.filled(**names), meaning=own.get("meaning", plain.meaning).filled(**names),
                    next_step=next_step.filled(**names), who=who, step=mend.step if mend else None)
 
 

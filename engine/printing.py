@@ -57,16 +57,16 @@ def explanation(cause: Cause | None, provider_key: str | None) -> dict[str, Any]
     """What the cause means, in both languages; nothing when there is no cause."""
     if cause is None:
         return {}
-    words = explain(cause, provider_key)
+    words = explain(cause, provider_key, cli=True)
     return {"explanation": {language: {"title": words.title.in_(language), "meaning": words.meaning.in_(language),
                                        "next_step": words.next_step.in_(language)} for language in ("zh", "en")},
             "who": words.who.value}
 
 
 def print_cause(cause: Cause, provider_key: str | None, server_text: str) -> None:
-    words = explain(cause, provider_key)
-    for language in ("zh", "en"):
-        print(f"{words.title.in_(language)}: {words.meaning.in_(language)} {words.next_step.in_(language)}")
+    words = explain(cause, provider_key, cli=True)
+    print(f"{words.title.zh}：{words.meaning.zh}{words.next_step.zh}")  # Chinese sentences stand without a space between them
+    print(f"{words.title.en}: {words.meaning.en} {words.next_step.en}")
     print(f"cause: {cause.value}")
     if server_text:
         print(f"server: {redact(server_text)}")

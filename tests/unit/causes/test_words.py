@@ -28,6 +28,36 @@ def test_every_cause_is_explained_at_every_provider(key: str | None) -> None:
         assert told.step is None or provider(key).step(told.step), cause
 
 
+PROMISED_BY_THE_PORTAL = re.compile(r"服务台|我们会|自动|不用做什么|这一页|再点|"
+                                    r"helpdesk|by ourselves|[Ww]e (try|go on)|[Nn]othing for you|this page")
+
+
+@pytest.mark.parametrize("key", [None, *keys()])
+def test_at_the_command_line_nothing_is_promised_that_only_the_portal_does(key: str | None) -> None:
+    """Given a command that is about to end, when it says why, then nobody is told to wait for a retry, or for a helpdesk."""
+    for cause in Cause:
+        if cause is Cause.SECRET_MISSING:
+            continue  # without a secret no command begins
+        told = explain(cause, key, cli=True)
+        for words in (told.meaning, told.next_step):
+            assert not PROMISED_BY_THE_PORTAL.search(words.zh), (cause, words.zh)
+            assert not PROMISED_BY_THE_PORTAL.search(words.en), (cause, words.en)
+            assert not PUNCTUATION.search(words.zh) and words.zh.endswith("。") and words.en.endswith("."), cause
+            assert not PLACEHOLDER.search(words.zh + words.en), cause
+        assert told.who not in (Who.PORTAL, Who.HELPDESK), cause
+        assert (told.title, told.retry) == (explain(cause, key).title, explain(cause, key).retry)
+
+
+def test_the_words_of_the_command_line_stay_out_of_the_pages() -> None:
+    assert "自动再试" in explain(Cause.SERVER_BUSY).next_step.zh
+    assert "再运行同一条命令" in explain(Cause.SERVER_BUSY, cli=True).next_step.zh
+    for key in (None, *keys()):
+        for cause in Cause:
+            if cause is Cause.INTERRUPTED:
+                continue  # only a command has it
+            assert not re.search("--[a-z]|命令|再运行", explain(cause, key).next_step.zh), cause
+
+
 def test_automatic_causes_ask_nothing_of_the_person() -> None:
     for cause in Cause:
         told = explain(cause)
@@ -113,6 +143,15 @@ def test_a_broken_file_of_words_names_what_is_wrong(text: str, named: str, tmp_p
     file.write_text(text, "utf-8")
     monkeypatch.setattr(engine.causes, "_TEXTS", file)
     with pytest.raises(BadTexts, match=named):
+        engine.causes._texts.__wrapped__()
+
+
+def test_the_command_line_has_words_for_what_it_prints_and_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = engine.causes._TEXTS.read_text("utf-8").replace("[tls.cli]\n", "[tls.cli]\ntitle = { zh = '一', en = 'one' }\n")
+    file = tmp_path / "causes.toml"
+    file.write_text(text, "utf-8")
+    monkeypatch.setattr(engine.causes, "_TEXTS", file)
+    with pytest.raises(BadTexts, match=r"tls\.cli: may hold next and meaning"):
         engine.causes._texts.__wrapped__()
 
 
