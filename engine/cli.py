@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.causes import Cause, Side
-from engine.cli_files import Usage, ca_file, ends_of, is_ledger, ledger_path, open_ledger, pace_kept_by, secret, text_file
+from engine.cli_files import Usage, ca_file, ends_of, is_ledger, ledger_path, may_be_undone, open_ledger, pace_kept_by, secret, text_file
 from engine.endpoint import Account, BadAddress, Endpoint, RelayRoute, Route, Secret, Security, host_name, parse_account_url
 from engine.errors import EngineError
 from engine.ledger_file import SqliteLedger
@@ -311,7 +311,7 @@ def _verify(args: argparse.Namespace) -> int:
             report = verify_mailboxes(source, destination, source_route=source_route, destination_route=destination_route,
                                       connections=args.connections, progress=bar, ledger=ledger,
                                       mode=VerifyMode.QUICK if args.quick else VerifyMode.FULL, pacing=pace_kept_by(path))
-        copied = ledger is not None and any(row.moved or row.already_there or row.set_aside for row in ledger.folders())
+        rows = ledger.folders() if ledger is not None else []
     finally:
         if ledger is not None:
             ledger.close()
@@ -322,8 +322,8 @@ def _verify(args: argparse.Namespace) -> int:
     hint(args, report.side, report.detail)
     if report.cause is not None:
         return FAILED
-    if not report.equal and not copied:
+    if not report.equal and not any(row.moved or row.already_there or row.set_aside for row in rows):
         from engine.cli_hints import print_hint_to_copy
 
-        print_hint_to_copy(path)
+        print_hint_to_copy(path, maybe_undone=may_be_undone(rows))
     return OK if report.equal else NOT_ALL

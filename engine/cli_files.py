@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from engine.ledger_file import SqliteLedger
 from engine.ledger_look import LedgerFailed, LedgerUnusable, cannot_be_used, is_begun, not_begun, of_another_pair
 
 if TYPE_CHECKING:
+    from engine.ledger import FolderRow
     from engine.pacing.store import PaceStore
 
 
@@ -149,6 +151,12 @@ def named_ledger(args: argparse.Namespace) -> SqliteLedger:
     except LedgerUnusable as error:
         raise unusable(args, error) from None
     return ledger
+
+
+def may_be_undone(rows: Iterable[FolderRow]) -> bool:
+    """Whether something may have been moved and taken back. A ledger forgets what was undone, but an undo leaves its folder open; so does
+    a copy that broke off, and then it is not known."""
+    return any(not row.complete and row.rule is None for row in rows)
 
 
 def unusable(args: argparse.Namespace, error: LedgerFailed) -> Usage:

@@ -26,8 +26,14 @@ def print_hint(args: argparse.Namespace, side: Side | None, detail: str) -> None
         _print(words)
 
 
-def print_hint_to_copy(ledger: Path) -> None:
-    """For a comparison that found differences, and no word in the ledger of what was moved."""
+def print_hint_to_copy(ledger: Path, *, maybe_undone: bool) -> None:
+    """For a comparison that found differences, and no word in the ledger of what was moved. `maybe_undone`: see
+    engine.cli_files.may_be_undone."""
+    if maybe_undone:
+        _print(Words(f"账本 {ledger} 里没有还在新邮箱的邮件：没有搬进去过，或者已经撤销了；要搬就再运行 copy",
+                     f"the ledger {ledger} knows of nothing that is at the destination: nothing was moved yet, or it was undone; to move "
+                     "it, run copy again"))
+        return
     _print(Words(f"用账本 {ledger} 还没有搬过邮件，下一步是 copy；如果 copy 时写了 --ledger，核对时也写同一个",
                  f"nothing was copied with the ledger {ledger} yet, copy is next; if copy was given --ledger, give verify the same"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from engine.causes import Side, Words
 from engine.cli import FAILED, NOT_ALL, OK, account_of, hint
-from engine.cli_files import Usage, named_ledger
+from engine.cli_files import Usage, may_be_undone, named_ledger
 from engine.endpoint import Route, parse_account_url
 from engine.net.addresses import EVERYWHERE
 from engine.report.copy import CopyOutcome
@@ -68,7 +68,8 @@ def _undo(args: argparse.Namespace) -> int:
         manifest = manifest_of(ledger)
         pass_id = _which_pass(args, manifest)
         if not pass_id:
-            return _tell(args, UndoReport(outcome=CopyOutcome.COMPLETE, dry_run=args.dry_run), undone=_may_be_undone(manifest))
+            undone = may_be_undone(folder.row for folder in manifest.folders)
+            return _tell(args, UndoReport(outcome=CopyOutcome.COMPLETE, dry_run=args.dry_run), undone=undone)
         if not args.yes and not args.dry_run and not sys.stdin.isatty():
             raise Usage("这里没有人可以回答；请加 --yes，或者先用 --dry-run 看看",
                         "nobody can be asked here: say --yes, or --dry-run to look first")
@@ -110,12 +111,6 @@ def _which_pass(args: argparse.Namespace, manifest: Manifest) -> int:
     raise Usage(f"{asked.zh}；搬进去的邮件还在的有：{zh}", f"{asked.en}; passes of which something is there: {en}")
 
 
-def _may_be_undone(manifest: Manifest) -> bool:
-    """Whether something may have been moved and taken back. A ledger forgets what was undone, but an undo leaves its folder open; so does
-    a copy that broke off, and then it is not known."""
-    return any(not folder.row.complete and folder.row.rule is None for folder in manifest.folders)
-
-
 def _agreed() -> bool:
     print("输入 yes 删除 / Type yes to remove them: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() == "yes"
@@ -155,8 +150,8 @@ def print_undo(report: UndoReport, out: TextIO, *, undone: bool = True) -> None:
 
 
 def _nothing_to_undo(pass_id: int, undone: bool) -> Words:
-    if pass_id:
-        return Words(f"第 {pass_id} 次搬进去的邮件，现在一封也不在了", f"of what pass {pass_id} appended, nothing is there any more")
+    if pass_id:  # which of the two it is the ledger does not tell: it forgets what was undone
+        return Words(f"第 {pass_id} 次没有搬进过邮件，或者搬进去的已经都撤销了", f"pass {pass_id} moved nothing, or all of it was undone")
     if undone:
         return Words("用这个账本的 copy 还没有搬进过邮件，或者搬进去的已经都撤销了",
                      "no copy with this ledger has moved anything yet, or all of it was undone")

@@ -143,7 +143,7 @@ def test_when_there_is_nothing_to_undo_it_says_so_and_asks_nobody(line: Line) ->
     assert (again.code, again.err) == (0, "")
     assert "没有可撤销的" in again.out and "Nothing to undo" in again.out and "pass 0" not in again.out
     named = line.undo("--pass", "1", "--yes")
-    assert named.code == 0 and "of what pass 1 appended" in named.out
+    assert named.code == 0 and "pass 1 moved nothing, or all of it was undone" in named.out
     assert told(line.undo("--last", "--json"))["totals"]["removed"] == 0
 
 

@@ -42,7 +42,7 @@ class Line:
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Line]:
     people = {"li": "geheim"}  # no mail address: for one the name servers would be asked
-    with ProviderSimulator("plain", accounts=people) as source, ProviderSimulator("plain", accounts=people) as destination:
+    with ProviderSimulator("plain", accounts=people) as source, ProviderSimulator("dovecot", accounts=people) as destination:
         monkeypatch.setenv("BANJIA_SOURCE_PASSWORD", source.login_for().secret.reveal())
         monkeypatch.setenv("BANJIA_DESTINATION_PASSWORD", destination.login_for().secret.reveal())
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -70,6 +70,14 @@ def test_a_ledger_by_which_nothing_was_moved_is_told_alike(line: Line, tmp_path:
         assert line("copy", "--ledger", str(tmp_path / "begun"))[0] == 4
     code, (hint,) = line("verify", "--ledger", str(tmp_path / "begun"), "--json")
     assert code == 3 and f"with the ledger {tmp_path / 'begun'} yet" in hint
+
+
+def test_after_an_undo_nobody_is_told_that_nothing_was_copied_yet(line: Line) -> None:
+    assert line("copy")[0] == 0
+    assert line("undo", "--last", "--yes")[0] == 0
+    code, (hint,) = line("verify")
+    assert code == 3 and "或者已经撤销了" in hint and "or it was undone" in hint and "run copy again" in hint
+    assert "还没有搬过" not in hint and "nothing was copied" not in hint
 
 
 def test_two_equal_mailboxes_need_no_copy(line: Line) -> None:
