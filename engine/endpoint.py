@@ -111,7 +111,7 @@ class BadAddress(ValueError):
 
 
 _HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*$")
-_BARE_HOST = re.compile(r"^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+|localhost|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$")
+_BARE_HOST = re.compile(r"^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+|localhost|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")  # more digits: a secret
 _BARE_MAIL = re.compile(r"^[^\s:/?#@\[\]]+@[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$")
 _LOGIN_EN, _LOGIN_ZH = "LOGIN is mostly the mail address, its @ written %40", "登录名多半是邮箱地址，其中的 @ 写成 %40"
 
