@@ -103,11 +103,11 @@ class Route:
 
 class BadAddress(ValueError):
     """An account URL, or a part of one, that cannot be understood; the words name the part and say what to write instead. They hold no
-    more of what was written than a host or a mail address: the rest may be a secret. `zh`: left out where a caller has words of its own."""
+    more of what was written than a host or a mail address: the rest may be a secret."""
 
-    def __init__(self, en: str, zh: str = "") -> None:
+    def __init__(self, zh: str, en: str) -> None:
         super().__init__(en)
-        self.en, self.zh = en, zh or en
+        self.zh, self.en = zh, en
 
 
 _HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*$")
@@ -133,32 +133,32 @@ def host_name(text: str) -> str:
 
 
 def _no_host(text: str) -> BadAddress:
-    return BadAddress(f"the host: {text!r} is not a host name; write one such as mail.example.com, or an IP address",
-                      f"主机（host）：{text!r} 不是主机名；请写像 mail.example.com 这样的名字，或者 IP 地址")
+    return BadAddress(f"主机（host）：{text!r} 不是主机名；请写像 mail.example.com 这样的名字，或者 IP 地址",
+                      f"the host: {text!r} is not a host name; write one such as mail.example.com, or an IP address")
 
 
 def parse_account_url(url: str) -> tuple[Endpoint, str]:
     """`imaps://user%40dom@host:port` -> (endpoint, login). The URL must hold no secret. Raises BadAddress."""
     if any(ord(c) < 32 or ord(c) == 127 for c in url):  # urlsplit would drop them without a word
-        raise BadAddress("the address holds a control character; write it anew", "地址（address）里有控制字符；请重新写一遍")
+        raise BadAddress("地址（address）里有控制字符；请重新写一遍", "the address holds a control character; write it anew")
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise BadAddress("the host: an IPv6 address stands in brackets, as in imaps://LOGIN@[2001:db8::1]:993",
-                         "主机（host）：IPv6 地址要写在方括号里，例如 imaps://登录名@[2001:db8::1]:993") from None
+        raise BadAddress("主机（host）：IPv6 地址要写在方括号里，例如 imaps://登录名@[2001:db8::1]:993",
+                         "the host: an IPv6 address stands in brackets, as in imaps://LOGIN@[2001:db8::1]:993") from None
     if parts.scheme not in SCHEMES:
         raise _no_scheme(url)
     if parts.password is not None:
-        raise BadAddress("the password: a secret never goes into the address; use a password file, the environment or the prompt",
-                         "密码（password）从不写在地址里；请用密码文件、环境变量，或者等提示")
+        raise BadAddress("密码（password）从不写在地址里；请用密码文件、环境变量，或者等提示",
+                         "the password: a secret never goes into the address; use a password file, the environment or the prompt")
     if not parts.username:
         raise _no_user(f"{parts.scheme}://", parts.netloc.rpartition("@")[2])
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadAddress("the path: nothing may follow the host and port", "路径（path）：主机和端口后面不能再写别的")
+        raise BadAddress("路径（path）：主机和端口后面不能再写别的", "the path: nothing may follow the host and port")
     try:
         port = parts.port
     except ValueError:
-        raise BadAddress("the port: write a number from 1 to 65535", "端口（port）：请写 1 到 65535 的数") from None
+        raise BadAddress("端口（port）：请写 1 到 65535 的数", "the port: write a number from 1 to 65535") from None
     security, default_port = SCHEMES[parts.scheme]
     return Endpoint(host_name(parts.hostname or ""), port or default_port, security), login_name(unquote(parts.username))
 
@@ -166,26 +166,26 @@ def parse_account_url(url: str) -> tuple[Endpoint, str]:
 def _no_scheme(url: str) -> BadAddress:
     """Where it is the name of a server or a mail address and nothing else, with all that is missing put in."""
     if _BARE_HOST.match(url):
-        return BadAddress(f"the scheme and the user are missing: write imaps://LOGIN@{url}; {_LOGIN_EN}",
-                          f"缺少开头的 imaps://（scheme）和登录名（user）：请写 imaps://登录名@{url}；{_LOGIN_ZH}")
+        return BadAddress(f"缺少开头的 imaps://（scheme）和登录名（user）：请写 imaps://登录名@{url}；{_LOGIN_ZH}",
+                          f"the scheme and the user are missing: write imaps://LOGIN@{url}; {_LOGIN_EN}")
     if _BARE_MAIL.match(url):
         login = url.replace("%", "%25").replace("@", "%40")
-        return BadAddress(f"the scheme and the host are missing: write imaps://{login}@HOST; HOST is the name of the IMAP server",
-                          f"缺少开头的 imaps://（scheme）和服务器（host）：请写 imaps://{login}@主机；主机是 IMAP 服务器的名字")
+        return BadAddress(f"缺少开头的 imaps://（scheme）和服务器（host）：请写 imaps://{login}@主机；主机是 IMAP 服务器的名字",
+                          f"the scheme and the host are missing: write imaps://{login}@HOST; HOST is the name of the IMAP server")
     choice = [f"{scheme}://" for scheme in SCHEMES]
-    return BadAddress(f"the scheme: begin with {', '.join(choice)}; in full: imaps://LOGIN@HOST:993; {_LOGIN_EN}",
-                      f"协议（scheme）：开头请写 {'、'.join(choice)}；完整的写法是 imaps://登录名@主机:993；{_LOGIN_ZH}")
+    return BadAddress(f"协议（scheme）：开头请写 {'、'.join(choice)}；完整的写法是 imaps://登录名@主机:993；{_LOGIN_ZH}",
+                      f"the scheme: begin with {', '.join(choice)}; in full: imaps://LOGIN@HOST:993; {_LOGIN_EN}")
 
 
 def _no_user(scheme: str, host: str) -> BadAddress:
     known = _BARE_HOST.match(host)  # else what stands there may be the beginning of a name and a secret, up to a slash in it
-    return BadAddress(f"the user is missing: write {scheme}LOGIN@{host if known else 'HOST'}; {_LOGIN_EN}",
-                      f"缺少登录名（user）：请写 {scheme}登录名@{host if known else '主机'}；{_LOGIN_ZH}")
+    return BadAddress(f"缺少登录名（user）：请写 {scheme}登录名@{host if known else '主机'}；{_LOGIN_ZH}",
+                      f"the user is missing: write {scheme}LOGIN@{host if known else 'HOST'}; {_LOGIN_EN}")
 
 
 def login_name(text: str) -> str:
     """A login name free of control characters (they would end the command line). Raises BadAddress."""
     if not text or any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise BadAddress("the user: the login name is empty or holds a control character",
-                         "登录名（user）是空的，或者含有控制字符")
+        raise BadAddress("登录名（user）是空的，或者含有控制字符",
+                         "the user: the login name is empty or holds a control character")
     return text

@@ -120,16 +120,14 @@ def checked_security(text: str, field: str) -> str:
 
 
 def checked_login(text: str, field: str) -> str:
+    """Raises NotUsable."""
+    refused = NotUsable(field, "登录名是空的，或含有看不见的符号。", "The login name is empty or holds a hidden character.")
+    if has_hidden(text.strip()):
+        raise refused
     try:
-        return login_name(_visible(text.strip()))
+        return login_name(text.strip())
     except BadAddress:
-        raise NotUsable(field, "登录名是空的，或含有看不见的符号。", "The login name is empty or holds a hidden character.") from None
-
-
-def _visible(text: str) -> str:
-    if has_hidden(text):
-        raise BadAddress("user: a hidden character")
-    return text
+        raise refused from None
 
 
 def checked_provider(key: str | None, field: str) -> str | None:

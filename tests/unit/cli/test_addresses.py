@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.cli import main
-from engine.endpoint import BadAddress, parse_account_url
+from engine.endpoint import parse_account_url
 
 
 def told(address: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -60,8 +60,3 @@ def test_what_may_be_a_secret_is_not_repeated(address: str, capsys: pytest.Captu
     """A word, or the digits of a birthday behind a login that looks like a host."""
     secret = "20241105" if "20241105" in address else "geheim"
     assert not any(secret in words for words in told(address, capsys))
-
-
-def test_a_caller_with_words_of_its_own_gives_one_text() -> None:
-    error = BadAddress("user: a hidden character")
-    assert (str(error), error.zh) == ("user: a hidden character",) * 2
