@@ -238,16 +238,21 @@ def _copy(args: argparse.Namespace) -> int:
     is_ledger(args, path)  # a file that cannot be one is told before a password is asked for
     routes = _routes(args)
     source, destination = account_of(args, Side.SOURCE), account_of(args, Side.DESTINATION)
-    stop = Stop()
-    signal.signal(signal.SIGTERM, lambda *_: stop.ask())
-    signal.signal(signal.SIGINT, lambda *_: stop.ask())
+    stop, bar = Stop(), Bar(sys.stderr.isatty())
+
+    def asked_to_stop(*_: object) -> None:
+        stop.ask()
+        bar.stopping()
+
+    signal.signal(signal.SIGTERM, asked_to_stop)
+    signal.signal(signal.SIGINT, asked_to_stop)
     begun = time.monotonic()
     mover = threading.Thread(target=_load_mover, name="load-mover", daemon=True)  # while the disk makes the ledger
     mover.start()
     ledger = open_ledger(args, path, pair)
     mover.join()
     try:
-        with Bar(sys.stderr.isatty()) as bar:
+        with bar:
             report = _copy_through_waits(source, destination, ledger, routes, args, bar, stop, pace_kept_by(path))
     finally:
         ledger.close()

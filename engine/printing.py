@@ -5,7 +5,10 @@ A failure is always shown in both languages, with its cause's name; a server's w
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from engine.causes import Cause, Side, explain
@@ -20,16 +23,24 @@ if TYPE_CHECKING:  # a run loads only its own
     from engine.report.verify import Finding, FolderVerdict, VerifyReport
 
 
+STDERR = 2
+LINE_SECONDS = 20.0  # between two lines of progress in a log
+_STOPPING = "正在停下，等服务器答完 / stopping, waiting for the servers' answers"
+
+
 class Bar(Silent):
-    """Progress on stderr, when it is a terminal."""
+    """Progress on stderr: a bar on a terminal; elsewhere (a log, cron) a line every LINE_SECONDS, so that a long move does not look hung
+    and a short one says nothing but its result."""
 
     def __init__(self, shown: bool) -> None:
+        self._shown, self._stopping = shown, False
         self._bar: Any = None
-        if shown:
-            from tqdm import tqdm
-            self._bar = tqdm(unit="msg", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
+        self._told_at = time.monotonic()
 
     def __enter__(self) -> Bar:
+        if self._shown:
+            from tqdm import tqdm
+            self._bar = tqdm(unit="msg", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -37,11 +48,26 @@ class Bar(Silent):
             self._bar.close()
 
     def progress(self, at: Progress) -> None:
+        done = at.moved + at.already_there + at.excluded + at.set_aside
         if self._bar is not None:
             self._bar.total = at.messages_total
             self._bar.set_description(at.folder[:30], refresh=False)
-            self._bar.n = at.moved + at.already_there + at.excluded + at.set_aside
-            self._bar.refresh()
+            self._bar.n = done
+            if not self._stopping:
+                self._bar.refresh()
+        elif time.monotonic() - self._told_at >= LINE_SECONDS:
+            self._told_at = time.monotonic()
+            of_all = f" of {at.messages_total}" if done < at.messages_total else ""  # a comparison counts as it goes
+            print(f"{time.strftime('%H:%M:%S')} 进度 / progress: {done}{of_all}; 文件夹 / folder: {at.folder}", file=sys.stderr, flush=True)
+
+    def stopping(self) -> None:
+        """Says once, at once, that it was heard; the bar stands still from here. Safe in a signal handler: `print` is not, where the
+        signal came in the middle of another one."""
+        if not self._stopping:
+            self._stopping = True
+            below_the_bar = "\n" if self._bar is not None else ""
+            with suppress(OSError):  # nobody reads it
+                os.write(STDERR, f"{below_the_bar}{_STOPPING}\n".encode())
 
     def server_line(self, side: Side, cause: Cause, text: str) -> None:
         if self._bar is not None:
