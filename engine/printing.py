@@ -130,10 +130,11 @@ def print_copy(report: CopyReport) -> None:
               f"{f.set_aside} set aside of {f.total}{note}")
     for s in report.set_aside:
         print(f"! {s.folder} UID {s.uid}: {s.reason}: {s.server_text}")
-    totals = report.totals()
-    head = "已停下 / stopped" if report.cause is Cause.INTERRUPTED else report.outcome.value  # whoever stopped it sees no failure
-    print(f"{head}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
-          f"{totals['set_aside']} set aside of {totals['total']}; {size(report.bytes)} in {report.seconds:.1f} s")
+    if report.folders or report.cause is None:  # a failed login has no sum, and its reason comes first
+        totals = report.totals()
+        head = "已停下 / stopped" if report.cause is Cause.INTERRUPTED else report.outcome.value  # whoever stopped it sees no failure
+        print(f"{head}: {totals['moved']} moved, {totals['already_there']} already there, {totals['excluded']} left out, "
+              f"{totals['set_aside']} set aside of {totals['total']}; {size(report.bytes)} in {report.seconds:.1f} s")
     if report.out_of_order:
         print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，只能分段取到，或者几路连接同时送到，"
               "新服务器按自己的次序存放；内容不受影响。")

@@ -24,6 +24,13 @@ def test_another_order_is_told_with_all_that_may_have_made_it(capsys: pytest.Cap
     assert not any("排在" in line for line in printed(CopyReport(CopyOutcome.COMPLETE), capsys))
 
 
+def test_a_copy_that_found_no_folder_begins_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a wrong password: zeros in front of it would say nothing."""
+    print_copy(CopyReport(CopyOutcome.FAILED, Cause.BAD_SECRET))
+    first, *more = capsys.readouterr().out.splitlines()
+    assert first.startswith("旧邮箱没有接受这个密码：") and not any("0 moved" in line for line in more)
+
+
 @pytest.mark.parametrize(("cause", "head"), [(Cause.INTERRUPTED, "已停下 / stopped"), (Cause.DESTINATION_QUOTA, "failed")])
 def test_a_copy_that_was_stopped_did_not_fail(cause: Cause, head: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, line, *_ = printed(CopyReport(CopyOutcome.FAILED, cause), capsys)
