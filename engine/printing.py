@@ -147,7 +147,7 @@ def print_copy(report: CopyReport) -> None:
 
 
 def print_verify(report: VerifyReport) -> None:
-    from engine.report.verify import FINDINGS_OF_A_FOLDER
+    from engine.report.verify import FINDINGS_OF_A_FOLDER, FindingKind
 
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
@@ -155,12 +155,13 @@ def print_verify(report: VerifyReport) -> None:
             print(report.detail)
         return
     for f in report.folders:
-        counts = _differences(f)
+        counts, nothing_arrived = _differences(f), f.missing == f.source_messages > f.extra
         if counts or f.note:
-            print(f"! {f.folder}: " + "; ".join(x for x in (counts, f.note) if x))
-        for one in sorted(f.findings, key=_place):
+            print(f"! {f.folder}: " + "; ".join(x for x in (counts, "一封也没有到 / none is there" * nothing_arrived, f.note) if x))
+        shown = [one for one in f.findings if not (nothing_arrived and one.kind is FindingKind.MISSING)]  # a list of all says no more
+        for one in sorted(shown, key=_place):
             print(f"    {one.kind.value}: {one.folder} {_of_finding(one)}")
-        if len(f.findings) == FINDINGS_OF_A_FOLDER:
+        if shown and len(f.findings) == FINDINGS_OF_A_FOLDER:
             print("    … more of this folder are counted and not listed")
     counted = f"{sum(f.source_messages for f in report.folders)} messages in {len(report.folders)} folders"
     print(f"equal: {counted}" if report.equal else f"not equal: {_differences(report)}; {counted}")

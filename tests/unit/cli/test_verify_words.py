@@ -28,6 +28,21 @@ def test_findings_stand_by_folder_and_uid(seed: int, capsys: pytest.CaptureFixtu
                      "extra: Old - -> UID 8", "extra: Old - -> UID 70", "missing: Older UID 1 -> -"]
 
 
+def test_a_folder_of_which_nothing_arrived_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the first copy these would be a hundred of each folder, and after them the hint that matters. What the destination has of its
+    own is listed as ever."""
+    missing = [Finding(FindingKind.MISSING, "Old", uid) for uid in range(1, 100)]
+    print_verify(VerifyReport(missing=250, extra=1, folders=[
+        FolderVerdict("Old", source_messages=250, missing=250, findings=[*missing, Finding(FindingKind.MISSING, "Old", 100)]),
+        FolderVerdict("New", source_messages=99, missing=99, extra=1, findings=[*missing, Finding(FindingKind.EXTRA, "New", None, 8)]),
+        FolderVerdict("Part", source_messages=3, missing=2, findings=missing[:2])]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "! Old: 250 missing; 一封也没有到 / none is there"
+    assert lines[1:3] == ["! New: 99 missing, 1 extra; 一封也没有到 / none is there", "    extra: New - -> UID 8 ( octets)"]
+    assert lines[4:] == ["! Part: 2 missing", "    missing: Old UID 1 -> - ( octets)", "    missing: Old UID 2 -> - ( octets)",
+                         "not equal: 250 missing, 1 extra; 352 messages in 3 folders"]
+
+
 class Line:
     def __init__(self, source: ProviderSimulator, destination: ProviderSimulator, capsys: pytest.CaptureFixture[str]) -> None:
         self.source, self._capsys = source, capsys
