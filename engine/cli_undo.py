@@ -130,7 +130,8 @@ def _tell(args: argparse.Namespace, report: UndoReport, *, undone: bool = True) 
 
 def print_undo(report: UndoReport, out: TextIO, *, undone: bool = True) -> None:
     """`undone`: where there is no pass, whether one may have been undone already."""
-    from engine.printing import print_cause, size
+    from engine.printing import print_cause
+    from engine.sizes import size
 
     done = "would be removed" if report.dry_run else "removed"
     for folder in report.folders:

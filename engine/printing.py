@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.progress import Progress, Silent
 from engine.providers.catalogue import provider
 from engine.redact import redact
+from engine.sizes import size
 
 if TYPE_CHECKING:  # a run loads only its own
     from engine.report.check import CheckResult
@@ -194,12 +195,3 @@ def _of_finding(one: Finding) -> str:
     uids = " -> ".join(f"UID {uid}" if uid else "-" for uid in (one.source_uid, one.target_uid))
     sizes = "/".join(str(size) for size in (one.source_size, one.target_size) if size is not None)
     return f"{uids} ({sizes} octets)" + (f": {redact(one.words)}" if one.words else "")
-
-
-def size(octets: int) -> str:
-    value = float(octets)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"

@@ -10,6 +10,7 @@ from engine.causes import Cause, Words, explain
 from engine.folders.mapping import explain_note
 from engine.folders.roles import names
 from engine.ledger import Outcome, Repair
+from engine.sizes import size as size
 
 MOVED = Words("搬到了新邮箱", "Moved to the new mailbox")
 ALREADY_THERE = Words("新邮箱里本来就有", "Were already there")
@@ -99,12 +100,3 @@ class Counted(str):
     def __format__(self, spec: str) -> str:
         one, between, many = spec.partition("|")
         return (one if self.value == 1 else many) if between else super().__format__(spec)
-
-
-def size(octets: int) -> str:
-    """1024-based, as mail providers and phones count."""
-    value, units = float(octets), ["TB", "GB", "MB", "KB", "B"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1024
-        units.pop()
-    return f"{value:.0f} {units[-1]}" if units[-1] in ("B", "KB") or value >= 100 else f"{value:.1f} {units[-1]}"

@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from config import Settings
 from engine.causes import Cause
+from engine.sizes import size
 from portal.demo.browser import NotOnPage
 from portal.demo.comparison import differences
 from portal.demo.imap import ImapSaysNo, SmallImap, Stored
@@ -63,7 +64,7 @@ def check_demo(settings: Settings, *, mail: str | None, keep: bool) -> int:
     if not keep:
         _wipe(mine)
     messages, octets = (sum(column) for column in zip(*compared, strict=True))
-    amount = f"{messages} 封 messages, {octets / 1e6:.1f} MB"
+    amount = f"{messages} 封 messages, {size(octets)}"
     tell(f"三个邮箱全部到齐，逐封一致 · all three mailboxes arrived, every message equal: {amount}")
     print("  比过：每封的每个字节、标记和日期，一封不多、一封不少；旧邮箱的封数和未读数没有变\n"
           "  compared: every octet, flag and date of each, none lost, none doubled; the old mailboxes' counts and unread are as before",
@@ -137,7 +138,7 @@ def _compare(world: World, person: DemoPerson, tell: Callable[[str], None]) -> t
         told = "\n  ".join(found[:SHOWN])
         raise DemoFailed(f"{person.source} -> {person.destination}: {len(found)} differences\n  {told}")
     octets = sum(len(s.content) for s in samples)
-    tell(f"{person.sample.name}：逐封一致 · equal: {len(samples)} 封 messages, {octets / 1e6:.1f} MB, {len(before)} 个文件夹 folders")
+    tell(f"{person.sample.name}：逐封一致 · equal: {len(samples)} 封 messages, {size(octets)}, {len(before)} 个文件夹 folders")
     return len(samples), octets
 
 

@@ -150,7 +150,7 @@ def test_when_there_is_nothing_to_undo_it_says_so_and_asks_nobody(line: Line) ->
 def test_how_much_is_told_as_copy_tells_it(line: Line) -> None:
     seed(line.source, line.login, [Sample(mail(4) + b"x" * 3 * 2**20, "INBOX")])
     line.copy()
-    assert "pass 2: 1 would be removed, 0 not there any more, 0 left; 3.0 MiB" in line.undo("--last", "--dry-run").out
+    assert "pass 2: 1 would be removed, 0 not there any more, 0 left; 3.0 MB" in line.undo("--last", "--dry-run").out
 
 
 def test_a_program_that_is_asked_on_a_terminal_gets_one_object_for_a_failure(line: Line) -> None:

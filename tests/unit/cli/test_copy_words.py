@@ -1,11 +1,14 @@
 """What `copy` prints of a report, without a server."""
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from engine.causes import Cause
 from engine.printing import print_copy
 from engine.report.copy import CopyOutcome, CopyReport, FolderReport
+from engine.sizes import size
 
 
 def printed(report: CopyReport, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -29,6 +32,14 @@ def test_a_copy_that_found_no_folder_begins_with_its_reason(capsys: pytest.Captu
     print_copy(CopyReport(CopyOutcome.FAILED, Cause.BAD_SECRET))
     first, *more = capsys.readouterr().out.splitlines()
     assert first.startswith("旧邮箱没有接受这个密码：") and not any("0 moved" in line for line in more)
+
+
+def test_one_mailbox_has_one_size_wherever_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, the pages, the report and the demo's check."""
+    assert size(7_071_234) == "6.7 MB"
+    assert "; 6.7 MB in " in printed(CopyReport(CopyOutcome.COMPLETE, bytes=7_071_234), capsys)[1]
+    for name in ("engine.report_files.words", "portal.language", "portal.demo.check"):
+        assert vars(import_module(name))["size"] is size, name
 
 
 @pytest.mark.parametrize(("cause", "head"), [(Cause.INTERRUPTED, "已停下 / stopped"), (Cause.DESTINATION_QUOTA, "failed")])

@@ -34,7 +34,7 @@ def test_what_is_left_is_told_with_its_reason_in_both_languages(why: UndoLeft) -
 def test_how_much_is_told_in_units_that_people_read() -> None:
     folder = UndoFolder("INBOX", "INBOX", messages=2, removed=2, bytes=5 * 2**20 + 2**19)
     assert printed(UndoReport(CopyOutcome.COMPLETE, 1, dry_run=True, folders=[folder])).endswith(
-        "pass 1: 2 would be removed, 0 not there any more, 0 left; 5.5 MiB\n")
+        "pass 1: 2 would be removed, 0 not there any more, 0 left; 5.5 MB\n")
 
 
 def test_a_pass_of_which_nothing_is_left_is_named_and_not_said_to_have_moved_something() -> None:
