@@ -28,7 +28,7 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     report.add_argument("--ledger", type=Path, metavar="FILE", help="the ledger of the copy, where --ledger was said to copy, too")
     report.add_argument("--format", choices=("json", "csv", "html"), default="html", help="default: %(default)s, one page to print")
     report.add_argument("--language", choices=("zh", "en"), default="zh", help="default: %(default)s")
-    report.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    report.add_argument("--output", type=Path, metavar="FILE", help="default: standard output, which for html may not be a terminal")
     report.set_defaults(run=_report, json=False)
 
 
@@ -41,6 +41,10 @@ def _report(args: argparse.Namespace) -> int:
     from engine.manifest import Proof, manifest_of
     from engine.report_files import WRITERS, Format, Heading
 
+    if args.output is None and Format(args.format) is Format.HTML and sys.stdout.isatty():
+        raise Usage("报告是一页 HTML，在屏幕上没法看；请写 --output report.html，再用浏览器打开它",
+                    "the report is a page of HTML, which nobody reads on a screen like this; write --output report.html, then open it in a "
+                    "browser")
     ledger = named_ledger(args)
     try:
         source, destination = _named(ledger.pair)
@@ -57,7 +61,7 @@ def _report(args: argparse.Namespace) -> int:
                 with args.output.open("w", encoding="utf-8", newline="") as file:
                     file.writelines(pieces)
             except OSError as error:
-                raise Usage(f"--output {args.output} 写不了（{error.strerror}）；请换一个文件，或者不写 --output，印在屏幕上",
+                raise Usage(f"--output {args.output} 写不了（{error.strerror}）；请换一个文件，或者不写 --output，从标准输出接走",
                             f"--output {args.output} cannot be written ({error.strerror}); name another file, or leave it out to "
                             "have the report on standard output") from None
         manifest = manifest_of(ledger)

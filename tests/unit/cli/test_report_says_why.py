@@ -50,3 +50,22 @@ def test_exit_3_comes_with_the_reason(made: Callable[[SqliteLedger], None], zh: 
     line, = capsys.readouterr().err.splitlines()
     assert zh in line and en in line
     assert page.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 2), (("--format", "html", "--language", "en"), 2), (("--format", "csv"), 3),
+                                               (("--format", "json"), 3)])
+def test_a_page_of_html_is_not_poured_into_a_terminal(options: tuple[str, ...], code: int, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger", PAIR)
+    half(ledger)
+    ledger.close()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["report", "--ledger", str(tmp_path / "ledger"), *options]) == code
+    out, err = capsys.readouterr()
+    if code == 2:
+        zh, en = err.splitlines()
+        assert out == "" and "请写 --output report.html" in zh and "write --output report.html" in en
+    else:
+        assert out
+    monkeypatch.undo()
+    assert main(["report", "--ledger", str(tmp_path / "ledger"), *options]) == 3 and capsys.readouterr().out, "into a pipe as ever"
