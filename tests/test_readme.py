@@ -185,6 +185,16 @@ def test_the_readme_says_all_that_undo_cannot_do_without(name: str) -> None:
     assert all(f"`{option}" in told for option in ("--ledger", "--last", "--pass N", "--dry-run"))
 
 
+@pytest.mark.parametrize("name", ["docs/report.md", "docs/verify.md"])
+def test_a_document_of_a_command_has_its_exit_codes_as_the_readmes_have_them(name: str) -> None:
+    cli = engine.cli
+    codes = list(map(str, (cli.OK, cli.USAGE, cli.NOT_ALL, cli.FAILED, cli.INTERRUPTED)))
+    flat = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+    lists = re.findall(r"(?:退出码|Exit)[：:] ?((?:\d+ [^；;]+[；;] ?)+\d+ (?:按了 )?`Ctrl-C`)", flat)
+    assert len(lists) == len(re.findall(r"退出码|Exit\b", flat)), "each ends with Ctrl-C"
+    assert all(re.findall(r"(?:^|[；;])\s*(\d+) ", one) == codes for one in lists)
+
+
 def test_the_options_of_report_and_undo_are_all_in_their_document() -> None:
     told = {cells[0].strip("`").split()[0] for cells in documented("docs/report.md")}
     assert told == options()["report"] | options()["undo"]
