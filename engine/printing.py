@@ -140,7 +140,7 @@ def print_copy(report: CopyReport) -> None:
         print(f"{report.out_of_order} 封排在了原本在它们后面的邮件之后：起初没有被接受，只能分段取到，或者几路连接同时送到，"
               "新服务器按自己的次序存放；内容不受影响。")
         print(f"{report.out_of_order} stand behind one that follows them at the source: refused at first, given only in parts, or stored "
-              "in another order by the new server, to which they came over several connections; nothing is lost.")
+              "in another order by the new server, to which they came over several connections; their content is the same.")
     if report.cause is not None:
         print_cause(report.cause, None, report.server_text)
         if report.detail:
