@@ -293,7 +293,8 @@ def _copy_through_waits(source: Account, destination: Account, ledger: SqliteLed
         wait = report.retry_after
         if report.outcome is not CopyOutcome.PAUSED or wait is None or wait > LONGEST_WAIT_SECONDS or stop.asked():
             return report
-        print(f"{report.cause}: {redact(report.server_text) or report.detail} — {wait:.0f} s", file=sys.stderr)
+        print(f"等 {wait:.0f} 秒，然后接着搬 / waiting {wait:.0f} s, then it goes on: {report.cause}: "
+              f"{redact(report.server_text) or report.detail}", file=sys.stderr)
         if not waits:  # a wrong port looks like a busy server: whoever sits it out is to know, once
             hint(args, report.side, report.detail)
         until = time.monotonic() + wait

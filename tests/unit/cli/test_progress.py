@@ -58,6 +58,19 @@ def test_a_comparison_which_counts_as_it_goes_names_no_total(later: Callable[[fl
     assert "progress: 300; 文件夹" in capsys.readouterr().err
 
 
+def test_a_wait_that_a_server_asked_for_is_told_with_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """This one the command does sit out by itself."""
+    reports = [CopyReport(CopyOutcome.PAUSED, Cause.DESTINATION_BUSY, server_text="[UNAVAILABLE] later", retry_after=0.4),
+               CopyReport(CopyOutcome.COMPLETE)]
+    for side in ("SOURCE", "DESTINATION"):
+        monkeypatch.setenv(f"BANJIA_{side}_PASSWORD", "x")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("engine.transfer.copier.copy_mailbox", lambda *_, **__: reports.pop(0))
+    assert main(["copy", "imaps://li@localhost:1", "imaps://li@localhost:2", "--ledger", str(tmp_path / "ledger")]) == 0
+    assert capsys.readouterr().err == "等 0 秒，然后接着搬 / waiting 0 s, then it goes on: destination_busy: [UNAVAILABLE] later\n"
+
+
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------------------
 
 
