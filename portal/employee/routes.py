@@ -33,7 +33,7 @@ from portal.models import Check, CheckState, Move, MoveState, Owner, Person, now
 from portal.services import links, moves, people
 from portal.services.checks import CheckRunning, TooManyTries, checked_sides, latest_check, refuse_if_tried_too_often
 from portal.services.common import Actor, ProjectClosed, ServiceError, is_over
-from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, find_credential
+from portal.services.credentials import DESTINATION_SECRET, SECRET_CAUSES, SOURCE_SECRET, find_credential
 from portal.services.endpoints import provider_key, provider_of, source_login
 
 bp = Blueprint("employee", __name__)
@@ -245,13 +245,15 @@ def _credentials_page(visit: Visit, errors: dict[str, str]) -> str:
         refuse_if_tried_too_often(g.session, person, checked_sides(g.session, person))
     except TooManyTries as tries:
         wait = tries
+    tell = refused if not errors and not wait else None
     asks_destination = needed.destination_secret or refused is Cause.DESTINATION_LOGIN or "destination_secret" in errors
     return render_template(
         "employee/credentials.html", person=person, provider=known, needed=needed, errors=errors, problem=bool(errors),
         hint=secret_hint(known), web_password=is_web_password(known), login=source_login(person),
         new_login=request.form.get("source_login", ""),
         login_error="source_login" in errors, asks_destination=asks_destination, wait=wait,
-        refused=explain(refused, known.key) if refused and not errors and not wait else None, sides=Side)
+        refused=explain(tell, known.key) if tell else None,
+        refused_field=tell and (DESTINATION_SECRET if tell is Cause.DESTINATION_LOGIN else SOURCE_SECRET), sides=Side)
 
 
 def _refused_secret(check: Check | None, visit: Visit) -> Cause | None:

@@ -269,6 +269,25 @@ def test_a_refused_form_takes_the_focus_and_forgets_the_secret(site: Site, open_
     expect(field).to_be_focused()
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("cause", [Cause.BAD_SECRET, Cause.NEEDS_AUTH_CODE, Cause.DESTINATION_LOGIN], ids=str)
+def test_after_a_failed_check_a_small_phone_shows_the_field_to_fill_in_again(site: Site, open_page: Open, cause: Cause,
+                                                                             language: str) -> None:
+    """Without scrolling or a script, above the button that stays at the thumb, and with the word why."""
+    person = someone_new(site, provider="qiye163", language=language)
+    person.begin()
+    person.enter()
+    person.worker_checks(cause)
+    page = open_page(viewport={"width": 360, "height": 640}, java_script_enabled=False)
+    begin(page, person)
+    page.goto("/move/credentials")
+    field = page.locator("input[aria-invalid=true]")
+    at, button = field.bounding_box(), page.locator("main form .button").bounding_box()
+    assert at is not None and button is not None
+    assert at["y"] > 0 and at["y"] + at["height"] < button["y"] < 640
+    expect(page.locator(".field .error")).to_have_attribute("id", f"{field.get_attribute('id')}-error")
+
+
 def test_a_secret_can_be_shown_and_pasted(site: Site, open_page: Open) -> None:
     person, page = someone_new(site), open_page(permissions=["clipboard-read", "clipboard-write"])
     begin(page, person)
