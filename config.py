@@ -77,8 +77,8 @@ class Settings:
     secret_key_file: Path
     vault_public_key_file: Path
     vault_private_key_file: Path
-    base_url: str
     bind: str
+    base_url: str
     trusted_proxies: int
     language: str
     link_days: int
@@ -194,7 +194,10 @@ def _redis_url(text: str) -> str:
 
 def _base_url(text: str) -> str:
     want = "the address people type, for example https://move.example.com"
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise _Wrong("this is not a web address", want) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _Wrong("this is not a web address", want)
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
@@ -202,9 +205,13 @@ def _base_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+")  # as it stands in an URL: an IPv6 address in brackets
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104  compared, not bound
+
+
 def _bind(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not _HOST.fullmatch(host) or not port.isdecimal() or not 0 < int(port) < 65536:
         raise _Wrong(f"{text!r} is not an address and a port", "for example 127.0.0.1:8000")
     return text
 
@@ -264,10 +271,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("VAULT_PRIVATE_KEY_FILE", "vault_private_key_file", "path", _path, "{INSTANCE_DIR}/vault.private",
             "打开密码用的私钥（0600），可以有几把。只放在搬家的机器上。",
             "The private keys that open them (0600), one or several. Belongs on worker machines only."),
-    Setting("BASE_URL", "base_url", "URL", _base_url, "http://127.0.0.1:8000",
-            "大家打开的网址，个人链接由它组成。", "The address people open; personal links are made from it."),
     Setting("BIND", "bind", "address:port", _bind, "127.0.0.1:8000",
             "网页服务监听的地址和端口。", "Where the web server listens."),
+    Setting("BASE_URL", "base_url", "URL", _base_url, "http://{BIND}",
+            "大家打开的网址，个人链接由它组成。不写就跟着 BIND（监听所有地址时用 127.0.0.1）。",
+            "The address people open; personal links are made from it. Unset, it follows BIND (127.0.0.1 where that is every address)."),
     Setting("TRUSTED_PROXIES", "trusted_proxies", "number", _number(0, 5), "0",
             "前面有几层自己的反向代理（决定信哪个 X-Forwarded-For）。",
             "How many reverse proxies of yours stand in front (decides which X-Forwarded-For is believed)."),
@@ -331,6 +339,9 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
             values[setting.field] = None if text is None else setting.parse(text)
         except _Wrong as wrong:
             bad.append(BadSettings(setting.name, wrong.problem, wrong.write))
+            texts[setting.name] = setting.default or ""  # what is made from it is not complained of, too
+        if setting.name == "BIND":
+            texts["BIND"] = web_address(texts["BIND"]).removeprefix("http://")
     if bad:
         raise BadSettings(bad[0].name, bad[0].problem, bad[0].write, bad[1:])
     settings = Settings(**values)
@@ -354,6 +365,28 @@ def _fit_together(settings: Settings) -> None:
                           f"a number below {2 * settings.lease_seconds}")
     if settings.vault_private_key_file == settings.vault_public_key_file:
         raise BadSettings("VAULT_PRIVATE_KEY_FILE", "it is the same file as VAULT_PUBLIC_KEY_FILE", "two different files")
+
+
+def web_address(bind: str) -> str:
+    """Where a browser on this machine reaches what listens at `bind`."""
+    host, _, port = bind.rpartition(":")
+    return f"http://{'127.0.0.1' if host in _EVERY_ADDRESS else host}:{port}"
+
+
+def unreachable_links(settings: Settings) -> str:
+    """What to say (Chinese and English) where the portal listens for others, but links that only this machine opens; else ""."""
+    if not _only_here(urlsplit(f"http://{settings.bind}").hostname) and _only_here(urlsplit(settings.base_url).hostname):
+        return (f"BASE_URL 是 {settings.base_url}：个人链接和邀请只有这台机器打得开。把 BASE_URL 设成大家打开的网址。\n"
+                f"BASE_URL is {settings.base_url}: only this machine opens personal links and invitations. Set BASE_URL to the address "
+                "people open.")
+    return ""
+
+
+def _only_here(host: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 # --- the document ---------------------------------------------------------------------------------------------------------
@@ -391,6 +424,8 @@ def main(arguments: list[str]) -> int:
         return 1
     for setting in SETTINGS:
         sys.stdout.write(f"{setting.name}={shown_value(getattr(settings, setting.field))}\n")
+    if warning := unreachable_links(settings):
+        sys.stderr.write(f"{warning}\n")
     return 0
 
 

@@ -26,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config import SETTINGS, Settings, default_of
+from config import SETTINGS, Settings, default_of, unreachable_links, web_address
 from portal.private_redis import PrivateRedis
 from portal.processes import Program, Supervisor, read_procfile, shell_line
 from portal.security.keyfiles import LetsOthersIn, ensure_secret_key, read_private
@@ -126,6 +126,8 @@ class Launcher:
         self._cleanup.callback(self._supervisor.stop)
         self._supervisor.start(self._programs())
         self._wait_until_ready()
+        if warning := unreachable_links(self.settings):
+            self.say(f"\n{warning}")
 
     def _take_signals(self) -> None:
         """The first signal asks to stop; the second, from somebody impatient, is told to wait; the third ends us at once (the kernel
@@ -156,14 +158,15 @@ class Launcher:
         free = free_port(host, int(port))
         if free == int(port):
             return
-        base = self.settings.base_url
-        if not self.plan.any_port and (self.settings.bind, base) != (default_of("BIND"), default_of("BASE_URL")):
-            raise CannotStart(f"{self.settings.bind} 已被别的程序占用。先停掉它，或把 BIND 改成别的端口（BASE_URL 要跟着改）。\n"
-                              f"{self.settings.bind} is taken by another program. Stop that one, or set BIND to another port "
-                              "(and BASE_URL with it).")
+        bind, base = self.settings.bind, self.settings.base_url
+        follows = base == web_address(bind)
+        if not self.plan.any_port and not (follows and bind == default_of("BIND")):
+            raise CannotStart(f"{bind} 已被别的程序占用。先停掉它，或把 BIND 改成别的端口{'' if follows else '（BASE_URL 要跟着改）'}。\n"
+                              f"{bind} is taken by another program. Stop that one, or set BIND to another port"
+                              f"{'' if follows else ' (and BASE_URL with it)'}.")
         self.say(f"端口 {port} 已被占用，改用 {free}。 Port {port} is taken; using {free}.")
-        self.settings = replace(self.settings, bind=f"{host}:{free}",
-                                base_url=f"http://{host}:{free}" if base == f"http://{host}:{port}" else base)
+        bind = f"{host}:{free}"
+        self.settings = replace(self.settings, bind=bind, base_url=web_address(bind) if follows else base)
 
     def _programs(self) -> list[Program]:
         programs = []
@@ -188,9 +191,8 @@ class Launcher:
     def _wait_until_ready(self) -> None:
         assert self._supervisor is not None
         deadline = time.monotonic() + READY_SECONDS
-        host, _, port = self.settings.bind.rpartition(":")
-        address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}/"  # noqa: S104  compared, not bound
-        while not web_answers(address):
+        address = web_address(self.settings.bind)
+        while not web_answers(f"{address}/"):
             self._supervisor.watch()
             if self.asked_to_stop.is_set():
                 raise Interrupted

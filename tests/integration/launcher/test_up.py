@@ -99,7 +99,7 @@ needs_procfs = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reaso
 @pytest.mark.usefixtures("redis_process")
 def test_a_start_a_stop_and_a_second_start(tmp_path: Path) -> None:
     instance, port = tmp_path / "instance", free_port()
-    with up(instance, BIND=f"127.0.0.1:{port}", BASE_URL=f"http://127.0.0.1:{port}") as first:
+    with up(instance, BIND=f"127.0.0.1:{port}") as first:
         link = first.wait_for(rf"http://127\.0\.0\.1:{port}/invitation/\S+")[0]
         first.wait_for(rf"http://127\.0\.0\.1:{port}/login .* login name: operator@localhost")
         first.wait_for("Ctrl-C")

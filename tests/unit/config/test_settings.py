@@ -82,6 +82,8 @@ def test_a_relative_sqlite_file_does_not_depend_on_where_a_process_starts(tmp_pa
     ("BASE_URL", "move.example.com", "not a web address", "https://move.example.com"),
     ("BASE_URL", "https://move.example.com/x?y", "only scheme, host and port", "https://move.example.com"),
     ("BIND", "8000", "not an address and a port", "127.0.0.1:8000"),
+    ("BIND", "::1:8000", "not an address and a port", "127.0.0.1:8000"),
+    ("BASE_URL", "http://[::1", "not a web address", "https://move.example.com"),
     ("ALLOWED_NETWORKS", "10.0.0.1/8", "'10.0.0.1/8' is not a network", "10.1.0.0/16"),
     ("ALLOWED_PORTS", "993-143", "not a port or a range", "143,993"),
     ("ALLOWED_PORTS", "70000", "not a port or a range", "143,993"),
@@ -95,6 +97,27 @@ def test_a_bad_value_names_the_variable_the_problem_and_what_to_write(
     assert caught.value.name == name and str(caught.value).startswith(f"{name}: ")
     assert problem in caught.value.problem and write in caught.value.write
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("bind", "base"), [
+    ("127.0.0.1:8471", "http://127.0.0.1:8471"), ("[::1]:8471", "http://[::1]:8471"), ("localhost:8471", "http://localhost:8471"),
+    ("10.1.2.3:8471", "http://10.1.2.3:8471"), ("0.0.0.0:8471", "http://127.0.0.1:8471"), ("[::]:8471", "http://127.0.0.1:8471"),
+])
+def test_an_unset_base_url_is_where_the_web_server_listens(tmp_path: Path, bind: str, base: str) -> None:
+    """Or every printed link would be dead."""
+    assert load(tmp_path, BIND=bind).base_url == base
+    assert load(tmp_path, BIND=bind, BASE_URL="https://move.example.com").base_url == "https://move.example.com"
+
+
+@pytest.mark.parametrize(("bind", "base", "warns"), [
+    ("0.0.0.0:8471", "", True), ("[::]:8471", "", True), ("10.1.2.3:8471", "http://localhost:8000", True),
+    ("0.0.0.0:8471", "https://move.example.com", False), ("10.1.2.3:8471", "", False), ("localhost:8471", "", False), ("", "", False),
+])
+def test_links_that_only_this_machine_opens_are_told_where_others_are_listened_for(tmp_path: Path, bind: str, base: str,
+                                                                                   warns: bool) -> None:
+    told = config.unreachable_links(load(tmp_path, BIND=bind, BASE_URL=base))
+    assert bool(told) is warns
+    assert not warns or ("只有这台机器打得开" in told and "Set BASE_URL" in told)
 
 
 def test_the_environment_wins_over_dotenv_and_empty_means_not_set(tmp_path: Path) -> None:
@@ -125,6 +148,7 @@ def test_the_command_prints_the_document_and_this_machines_settings(tmp_path: Pa
     assert run().stdout == config.document()
     shown = run("--check", DATABASE_URL="postgresql://u:kanarie@h/d")
     assert shown.returncode == 0 and "DATABASE_URL=postgresql+psycopg://u:***@h/d" in shown.stdout
+    assert shown.stderr == "" and "Set BASE_URL" in run("--check", BIND="0.0.0.0:8000").stderr
     bad = run("--check", LINK_DAYS="x")
     assert bad.returncode == 1 and bad.stderr.startswith("LINK_DAYS: 'x' is not a whole number. Write")
     assert run("--nonsense").returncode == 2
@@ -136,3 +160,9 @@ def test_all_bad_settings_are_named_at_once() -> None:
     lines = str(refused.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["BIND", "SLICE_SECONDS"]
     assert refused.value.name == "BIND"
+
+
+def test_what_is_made_from_a_bad_setting_is_not_complained_of_too() -> None:
+    with pytest.raises(BadSettings) as refused:
+        load_settings({"BIND": "[::1"}, dotenv=None)
+    assert refused.value.name == "BIND" and len(str(refused.value).splitlines()) == 1
