@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from config import BadSettings, Settings, load_settings
+from portal.first_operator import FirstOperator, first_operator
 from portal.launcher import CannotStart, Interrupted, Launcher, Plan, prepare_instance
 from portal.models import Role
 from portal.private_redis import NoRedis
@@ -45,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--workers", type=_workers, default=2, metavar="N",
                     help="搬家进程数，1 到 32 / movers, 1 to 32 (%(default)s)")
     up.add_argument("--logs", action=argparse.BooleanOptionalAction, default=None,
-                    help="在屏幕上显示各进程的日志 / show every process's log (default: not with --demo)")
+                    help="在屏幕上显示各进程的日志；终端里和样例默认不显示 / show every process's log "
+                         "(default: not on a terminal, not with --demo)")
     up.set_defaults(run=_up)
 
     check = commands.add_parser("demo-check", help="自己走完样例并逐封核对 / walk the demo and compare every message")
@@ -86,20 +88,23 @@ def _up(args: argparse.Namespace) -> int:
         from portal.demo.show import show_demo
 
         return show_demo(load_settings(), workers=args.workers, echo=_echo(args, default=False))
-    from portal.first_operator import first_operator
-
     settings = load_settings()
-    with Launcher(Plan(settings, args.workers), echo=_echo(args, default=True)) as running:
-        print(f"\n  搬家已经就绪 · Banjia is ready: {running.settings.base_url}")
+    echo = _echo(args, default=not sys.stdout.isatty())  # on a terminal the link would be lost among them
+    with Launcher(Plan(settings, args.workers), echo=echo) as running:
         operator = first_operator(running.settings)
-        if operator.link:
-            print("  第一位运维的一次性链接，用来设密码 · one-time link for the first operator to set a password:\n\n"
-                  f"      {operator.link}\n")
-        print(f"  登录 · sign in: {running.settings.base_url}/login   登录名 · login name: {operator.login}")
-        print("  Ctrl-C 停止 · stops\n", flush=True)
+        print(_welcome(running.settings, operator), flush=True)
         running.run_until_asked()
         print("\n正在停止，进度都已存好 … Stopping; all progress is stored …", flush=True)
     return 0
+
+
+def _welcome(settings: Settings, operator: FirstOperator) -> str:
+    """What is printed when all is ready, in one piece: no log line gets between the words and the link."""
+    link = ("  第一位运维的一次性链接，用来设密码 · one-time link for the first operator to set a password:\n\n"
+            f"      {operator.link}\n\n" if operator.link else "")
+    return (f"\n  搬家已经就绪 · Banjia is ready: {settings.base_url}\n{link}"
+            f"  登录 · sign in: {settings.base_url}/login   登录名 · login name: {operator.login}\n"
+            f"  日志 · logs: {settings.instance_dir / 'log'}   Ctrl-C 停止 · stops\n")
 
 
 def _echo(args: argparse.Namespace, *, default: bool) -> TextIO | None:
