@@ -378,6 +378,7 @@ def _pages(site: Site) -> Iterator[tuple[str, Someone | None, str]]:
         done.ledger(set_aside=aside)
         done.worker_ends(lease, CopyOutcome.PARTIAL if aside else CopyOutcome.COMPLETE)
         yield name, done, "/move"
+        yield f"link {name}", done, f"/m/{done.token}"
     yield "help", passed, "/move/help"
     yield "no link", None, "/m/" + "x" * 43
     yield "no page", None, "/move/nothing"

@@ -5,7 +5,8 @@ import datetime as dt
 
 import pytest
 
-from portal.models import AuditEvent, Link, Person, now
+from engine.report.copy import CopyOutcome
+from portal.models import AuditEvent, Link, Move, Person, now
 from portal.services import links, projects
 from portal.services.common import SYSTEM
 from tests.support.portal_app import PortalForTests, form_token, portal_in
@@ -24,6 +25,34 @@ def test_opening_the_link_greets_and_changes_nothing(portal: PortalForTests) -> 
     with portal.database.reading() as session:
         assert session.query(Link).one().begun_at is None
         assert session.query(AuditEvent).filter(AuditEvent.action == "begin.link").count() == 0
+
+
+@pytest.mark.parametrize(("language", "aside", "heading", "unsaid"), [
+    ("zh", 0, "王小明，邮件搬完了</h1>", ("大约 5 分钟", "请在这天之前搬完", "把旧邮件搬到新邮箱")),
+    ("zh", 3, "王小明，邮件搬完了，有 3 封没搬成</h1>", ("大约 5 分钟", "请在这天之前搬完", "我们保存的密码已经销毁")),
+    ("en", 0, "王小明, your mail has been moved</h1>", ("About 5 minutes", "Please finish by", "let’s move")),
+])
+def test_the_link_of_a_finished_move_says_so_and_offers_the_result(portal: PortalForTests, language: str, aside: int, heading: str,
+                                                                   unsaid: tuple[str, ...]) -> None:
+    someone = invite(portal, language=language).started()
+    lease = someone.worker_takes()
+    someone.ledger(set_aside=aside)
+    someone.worker_progresses(lease, 148)
+    with portal.database.session() as session:
+        session.get_one(Move, someone.move_id).set_aside = aside
+    someone.worker_ends(lease, CopyOutcome.PARTIAL if aside else CopyOutcome.COMPLETE)
+    page = someone.open(f"/m/{someone.token}").text
+    assert heading in page and not [words for words in unsaid if words in page]
+    assert "看搬家结果" in page or "See the result" in page
+
+
+def test_the_link_of_a_move_on_its_way_asks_for_no_preparation(portal: PortalForTests) -> None:
+    someone = invite(portal).started()
+    for take in (False, True):
+        if take:
+            someone.worker_takes()
+        page = someone.open(f"/m/{someone.token}").text
+        assert "邮件正在搬" in page and "看进度" in page and "大约 5 分钟" not in page
 
 
 def test_begin_trades_the_link_for_a_visit_without_token_in_the_address(portal: PortalForTests) -> None:
