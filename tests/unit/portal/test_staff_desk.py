@@ -208,6 +208,9 @@ def test_relaunch_waits_for_a_new_password_where_the_old_one_was_refused(scene: 
         session.commit()
     for page in (client.get(path).text, client.get("/desk/moves?state=stuck").text):
         assert "新密码已填好，检查通过，可以重新开始" in page
+    for page in (client.get(path).text, client.get(f"/desk/moves?open={scene.moves['wangfang']}").text):
+        assert "谁来做：你，或者本人" in text_of(page).replace("： ", "：")
+        assert "念给本人听" not in page and 'class="note cause stop"' not in page, "nobody has to enter anything any more"
     assert "要等新密码填好才能继续" not in client.get(path).text
     assert send(client, f"{path}/relaunch").location == path
     assert state(scene, "wangfang") is MoveState.QUEUED
