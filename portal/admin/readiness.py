@@ -1,18 +1,19 @@
 """Whether a project can begin: the four tasks of its page, and what each still lacks.
 
-Must not: change anything. Always: a task is done only if its proof is there (a passed test of the servers as they are now, people,
-links), never because somebody opened its page.
+Must not: change anything. Always: a task is done only if its proof is there (a passed test of the servers as they are now, mail that was
+moved through them, people, links), never because somebody opened its page.
 """
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from engine.causes import Side
-from portal.models import AuditEvent, Check, CheckState, Credential, Link, Move, MoveState, Owner, Person, Project, now
+from portal.models import Attempt, AuditEvent, Check, CheckState, Credential, Link, Move, MoveState, Owner, Person, Project, now
 from portal.services.common import is_over
 from portal.services.credentials import DESTINATION_SECRET
 
@@ -21,6 +22,7 @@ class Task(StrEnum):
     MISSING = "missing"    # nothing entered
     UNTESTED = "untested"  # entered; no test of it passed since
     FAILED = "failed"      # the last test failed
+    USED = "used"          # not tested, but mail has been moved through it
     DONE = "done"
 
 
@@ -37,7 +39,12 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        return self.source is Task.DONE and self.destination is Task.DONE and self.people > 0
+        return all(task in (Task.DONE, Task.USED) for task in (self.source, self.destination)) and self.people > 0
+
+    @property
+    def waits_to_begin(self) -> bool:
+        """There are people who have not begun."""
+        return any(self.by_state.get(state) for state in (MoveState.INVITED, MoveState.READY))
 
 
 def readiness(session: Session, project: Project) -> Readiness:
@@ -54,13 +61,25 @@ def _server_task(session: Session, project: Project, side: Side, entered: bool) 
     if not entered:
         return Task.MISSING
     test = latest_test(session, project, side)
-    changed = session.scalar(select(func.max(AuditEvent.id)).where(
-        AuditEvent.project_id == project.id, AuditEvent.action == f"change.{side.value}")) or 0
+    changed, changed_at = session.execute(select(func.max(AuditEvent.id), func.max(AuditEvent.created_at)).where(
+        AuditEvent.project_id == project.id, AuditEvent.action == f"change.{side.value}")).one()
     asked = session.scalar(select(func.max(AuditEvent.id)).where(
         AuditEvent.subject_kind == "check", AuditEvent.subject_id == test.id)) if test else None
-    if test is None or test.state is not CheckState.DONE or (asked or 0) < changed:
-        return Task.UNTESTED
+    if test is None or test.state is not CheckState.DONE or (asked or 0) < (changed or 0):
+        return Task.USED if _mail_has_passed(session, project, side, changed_at) else Task.UNTESTED
     return Task.FAILED if test.cause else Task.DONE
+
+
+def _mail_has_passed(session: Session, project: Project, side: Side, since: dt.datetime | None) -> bool:
+    """Whether an attempt that began since then moved a message or came to its end. Of the old server only of those who have no other
+    one of their own."""
+    proved = (select(Attempt.id).join(Move, Attempt.move_id == Move.id).join(Person, Move.person_id == Person.id)
+              .where(Person.project_id == project.id, or_(Attempt.moved > 0, Attempt.outcome.in_(("complete", "partial")))))
+    if since is not None:
+        proved = proved.where(Attempt.started_at > since)
+    if side is Side.SOURCE:
+        proved = proved.where(Person.source_host.is_(None), or_(Person.provider.is_(None), Person.provider == project.provider))
+    return session.scalar(proved.limit(1)) is not None
 
 
 def latest_test(session: Session, project: Project, side: Side) -> Check | None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from portal.admin.readiness import Task, readiness
-from portal.models import AuditEvent, Check, Credential, Move, MoveState, Owner, Person, Project, Relay, Role, Staff
+from portal.models import Attempt, AuditEvent, Check, Credential, Move, MoveState, Owner, Person, Project, Relay, Role, Staff, now
 from tests.support.desk_scene import CANARY, MAIN_NAME, TOKEN, DeskScene, send, text_of
 from tests.support.portal_app import portal_in
 
@@ -95,6 +96,27 @@ def test_a_project_is_ready_only_when_its_servers_were_tested(scene: DeskScene, 
          destination_security="tls", destination_login_template="{address}")
     with scene.look() as session:
         assert readiness(session, session.get_one(Project, scene.main)).destination is Task.UNTESTED
+
+
+@pytest.mark.parametrize(("moved", "outcome", "hours", "own_server", "source", "destination"), [
+    (12, None, 0, False, Task.USED, Task.USED), (0, "complete", 0, False, Task.USED, Task.USED),
+    (12, None, 0, True, Task.UNTESTED, Task.USED), (0, None, 0, False, Task.UNTESTED, Task.UNTESTED),
+    (12, None, -2, False, Task.UNTESTED, Task.UNTESTED),
+])
+def test_servers_that_mail_was_moved_through_need_no_test(scene: DeskScene, admin: FlaskClient, moved: int, outcome: str | None, hours: int,
+                                                          own_server: bool, source: Task, destination: Task) -> None:
+    """But the mail of before a change proves nothing, nor does that of a person with an old server of their own."""
+    with scene.portal.database.session() as session:
+        move = session.get_one(Move, scene.moves["emma"])
+        move.person.source_host = "imap.elsewhere.example" if own_server else None
+        move.attempts.append(Attempt(number=2, launched_by="person", moved=moved, outcome=outcome,
+                                     started_at=now() + dt.timedelta(hours=hours)))
+    with scene.look() as session:
+        tasks = readiness(session, session.get_one(Project, scene.other))
+    assert (tasks.source, tasks.destination) == (source, destination)
+    page = admin.get(f"/projects/{scene.other}").text
+    assert page.count("搬过邮件，连得通") == [source, destination].count(Task.USED)
+    assert "可以开始了" not in page, "everybody has begun"
 
 
 def test_the_window_can_be_moved(scene: DeskScene, admin: FlaskClient) -> None:
