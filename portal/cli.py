@@ -148,10 +148,10 @@ def _rotate(args: argparse.Namespace) -> int:
 
 def _invite(args: argparse.Namespace) -> int:
     """The link alone on stdout, what there is to say about it on stderr."""
-    from portal.staff_commands import invitation, with_tables
+    from portal.staff_commands import invitation, migrated_database
 
     settings: Settings = load_settings()
-    with with_tables(settings.database_url) as database:
+    with migrated_database(settings.database_url) as database:
         made = invitation(settings, database, args.email, args.name, Role(args.role) if args.role else None)
     whom = f"{made.email} {made.name}".strip()
     account = "新账号 / a new account" if made.is_new else \
@@ -166,9 +166,9 @@ def _invite(args: argparse.Namespace) -> int:
 
 
 def _change_role(args: argparse.Namespace) -> int:
-    from portal.staff_commands import new_role, with_tables
+    from portal.staff_commands import migrated_database, new_role
 
-    with with_tables(load_settings().database_url) as database:
+    with migrated_database(load_settings().database_url) as database:
         done = new_role(database, args.email, Role(args.role))
     if done.was is done.role:
         print(f"{done.email} 本来就是 {done.role}。 {done.email} is {done.role} already.")

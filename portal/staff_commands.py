@@ -46,7 +46,7 @@ class RoleChanged:
 
 
 @contextmanager
-def with_tables(url: str) -> Iterator[Database]:
+def migrated_database(url: str) -> Iterator[Database]:
     """The database, closed at the end. Raises NotUsable where its tables are not those of this version. A SQLite file that is not there,
     or is empty, is not opened: that would leave one behind that looks like a database."""
     parsed = make_url(url)
