@@ -40,6 +40,16 @@ def test_claims_hold_exactly_the_runs_and_what_was_added(runs: list[tuple[int, i
     assert {uid for uid in range(1, 260) if uid in claims} == expected
 
 
+@given(spans=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6)), max_size=12))
+def test_a_span_is_given_away_once_and_whole_or_not_at_all(spans: list[tuple[int, int]]) -> None:
+    claims, given_away = Claims(()), set[int]()
+    for first, more in spans:
+        span = set(range(first, first + more + 1))
+        assert claims.add_span(first, first + more) is span.isdisjoint(given_away)
+        given_away |= span if span.isdisjoint(given_away) else set()
+        assert [uid for uid in range(60) if uid in claims] == sorted(given_away) and len(claims) == len(given_away)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [
     ("17-Jul-1996 02:44:25 -0700", 837596665.0),
     (" 1-Jan-1970 00:00:00 +0000", 0.0),
