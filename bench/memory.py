@@ -63,8 +63,10 @@ def _step(name: str, source: Imaginary, destination: Imaginary, work: Path, conn
 
 
 def _moved(output: bytes) -> int:
+    """Of the object that a copy ends with; before it stand the lines on how far it came. -1: there is none."""
+    at = 0 if output.startswith(b"{") else output.find(b"\n{") + 1
     try:
-        return int(json.loads(output)["totals"]["moved"])
+        return int(json.loads(output[at:])["totals"]["moved"])
     except (ValueError, KeyError, TypeError):
         return -1
 

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from bench.imaginary import Imaginary, Sum, numbers
-from bench.memory import measure_memory
+from bench.memory import _moved, measure_memory
 from bench.rule import Rule, mark
 from portal.demo.imap import ImapSaysNo, Sample, SmallImap
 
@@ -74,3 +74,9 @@ def test_the_engine_copies_from_one_to_the_other_exactly() -> None:
     steps = measure_memory(Rule(300, 400), connections=2, cap=100)
     assert [(step.moved, step.exact) for step in steps] == [(300, True), (0, True), (3, True)]
     assert all(step.measured.peak > 10 << 20 for step in steps)
+
+
+@pytest.mark.parametrize("output", [b'{"totals": {"moved": 7}}\n', b'copy: 3 of 7 messages\ncopy: 6 of 7\n{\n "totals": {"moved": 7}\n}\n'])
+def test_what_was_moved_is_read_behind_the_lines_of_progress(output: bytes) -> None:
+    assert _moved(output) == 7
+    assert _moved(b"nothing of the kind\n") == -1
