@@ -9,7 +9,7 @@ import pytest
 
 from engine.causes import Cause, Side
 from engine.errors import EngineError
-from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Run
+from engine.ledger import Entry, FlagChunk, FolderRow, Intent, Outcome, PassRow, Repair, RepairRow, Run
 from engine.ledger_file import SqliteLedger
 
 
@@ -116,6 +116,24 @@ def test_a_ledger_whose_intents_have_no_flags_is_brought_up_to_date(tmp_path: Pa
         [folder] = ledger.folders()
         assert (folder.total, folder.unproven_from, ledger.intents(folder.id)) == (3, 0, [Intent((3, 4), 7, 8, 1.5, 1, b"")])
         ledger.close()
+
+
+def test_a_ledger_is_its_owners_alone_and_says_whose_mail_it_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    SqliteLedger(path, "a -> b").close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = SqliteLedger(path, None)
+    assert again.pair == "a -> b"
+    again.close()
+
+
+def test_a_second_repair_of_a_message_leaves_the_words_of_the_first() -> None:
+    first = RepairRow(4, Repair.LINE_ENDS, "bare newlines")
+    both = first.and_then(RepairRow(4, Repair.DATE, "another date"))
+    assert both == RepairRow(4, Repair.DATE, "line_ends + date: another date; bare newlines")
+    assert both.made == {Repair.LINE_ENDS, Repair.DATE} and first.made == {Repair.LINE_ENDS}
+    assert first.and_then(RepairRow(4, Repair.LINE_ENDS, "again")) == RepairRow(4, Repair.LINE_ENDS, "again; bare newlines")
+    assert first.and_then(first) == first
 
 
 def test_an_old_ledger_of_another_pair_is_not_touched(tmp_path: Path) -> None:
