@@ -50,6 +50,20 @@ def test_a_short_wait_is_sat_out_to_its_end_and_no_longer(seconds: float) -> Non
     assert scene.time.slept == pytest.approx(seconds)
 
 
+def test_what_stands_is_told_with_its_cause_until_it_is_over() -> None:
+    """Whoever begins the next run is told of it."""
+    scene = Scene()
+    gate = scene.gate()
+    assert scene.pace.standing_wait() == []
+    gate.notice(Cause.SERVER_BUSY, 5.0)
+    [(cause, seconds)] = scene.pace.standing_wait()
+    assert (cause, seconds) == (Cause.SERVER_BUSY, pytest.approx(5.0))
+    scene.time.pass_(4.5)
+    assert [seconds for _, seconds in scene.pace.standing_wait()] == [pytest.approx(0.5)]
+    scene.time.pass_(0.5)
+    assert scene.pace.standing_wait() == []
+
+
 def test_a_wait_nobody_timed_is_ten_seconds() -> None:
     scene = Scene()
     gate = scene.gate()
