@@ -195,6 +195,15 @@ def test_messages_that_break_the_connection_one_after_another_stop_nothing(rig: 
     assert len(there(one)) == 23 and inbox(one).row.unproven_from == 0
 
 
+def test_a_destination_that_breaks_each_time_is_given_up(rig: Make) -> None:
+    """What is unproven stays where it is: that is no progress, and the tries have a number."""
+    one = stopped_before_the_proof(rig)
+    one.destination.faults.append(Fault("EXAMINE", Action.CLOSE, times=None))
+    before = one.destination.counts()["LOGIN"]
+    assert one.copy().ended == "failed"
+    assert one.destination.counts()["LOGIN"] - before < 10 and inbox(one).row.unproven_from == 1
+
+
 def test_a_message_that_the_destination_does_not_list_is_named_and_stops_nothing(rig: Make) -> None:
     one = stopped_before_the_proof(rig)
     there(one)[3].unlisted = b"NO [SERVERBUG] Internal error occurred"
