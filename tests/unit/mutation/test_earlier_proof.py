@@ -2,70 +2,20 @@
 appended twice, and what is not there or not as it was is named. In the simulation's world."""
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
 from engine.causes import Cause, Side
 from engine.errors import Throttled
-from engine.ledger import LedgerStore, Repair
+from engine.ledger import Repair
 from engine.transfer import earlier_proof, writing
 from engine.transfer.copier import copy_mailbox
-from engine.transfer.undo import undo_pass
 from tests.support.provider_simulator import PROFILES, Action, AppendRefusal, BodyFault, Fault, message
-from tests.support.simulator_mail import Message
+from tests.unit.mutation.interrupted import LATER, appended, go_on, inbox, set_aside, stopped_before_the_proof, there, with_ledger
 from tests.unit.simulation import scenario
-from tests.unit.simulation.rig import Make, Rig
-from tests.unit.simulation.scenario import FolderInLedger
-
-T = TypeVar("T")
-LATER = b"NO [THROTTLED] Suggested Backoff Time: 7200000 milliseconds"
-
-
-def stopped_before_the_proof(rig: Make, source: str = "dovecot", messages: int = 8) -> Rig:
-    """Everything is appended; the destination asks to wait when it is asked what is there."""
-    one = rig(source)
-    one.fill(messages)
-    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
-    assert one.copy().ended == "paused"
-    assert len(there(one)) == messages
-    row = inbox(one).row
-    assert (row.moved, row.unproven_from, row.complete) == (messages, 1, False)
-    go_on(one)
-    return one
-
-
-def go_on(one: Rig) -> None:
-    one.world.pass_time(7300)
-    one.destination.back_off_until = -1.0
-
-
-def with_ledger(one: Rig, act: Callable[[LedgerStore], T]) -> T:
-    def process() -> T:
-        with contextlib.closing(one.disk.open()) as ledger:
-            return act(ledger)
-
-    return one.world.run_process(process)
-
-
-def inbox(one: Rig) -> FolderInLedger:
-    return next(folder for folder in one.read_ledger() if folder.row.source == "INBOX")
-
-
-def there(one: Rig) -> list[Message]:
-    return one.destination.account()["INBOX"].messages
-
-
-def set_aside(one: Rig) -> dict[int, str]:
-    return {row.uid: row.server_text for row in inbox(one).set_aside}
-
-
-def appended(one: Rig) -> int:
-    return one.destination.counts()["APPEND"]
+from tests.unit.simulation.rig import Make
 
 
 def test_what_is_there_as_it_was_sent_is_proven_and_not_sent_again(rig: Make) -> None:
@@ -241,31 +191,6 @@ def test_the_last_days_first_comes_to_an_end_at_a_source_that_gives_little(rig: 
     assert len(there(one)) == 122
 
 
-@pytest.mark.parametrize("what", ["date", "octets", "keyword"])
-@pytest.mark.parametrize("skip", [3, 9, 15, 24])
-def test_what_was_found_after_a_connection_broke_is_judged_too(rig: Make, skip: int, what: str) -> None:
-    one = rig()
-    mails, box = one.fill(30), one.destination.account()["INBOX"]
-    for mail in mails:
-        mail.flags = ("$label",)
-    add = box.add
-
-    def alter(mail: Message) -> Message:
-        if what == "date":
-            mail.internal_date = "01-Jan-2020 00:00:00 +0000"
-        elif what == "octets":
-            mail.content += b"x\r\n"
-        else:
-            mail.flags = ()
-        return add(mail)
-
-    box.add = alter  # type: ignore[method-assign]
-    one.destination.faults.append(Fault("APPEND", Action.CLOSE, skip=skip))
-    one.copy()
-    row = inbox(one).row
-    assert (row.set_aside, row.moved, row.repaired) == ((30, 0, 0) if what == "octets" else (0, 30, 30))
-
-
 def test_a_message_that_was_repaired_twice_is_counted_once_and_both_are_told(rig: Make) -> None:
     one = rig()
     one.source.account()["INBOX"].put(message("bare", "a\nb"))
@@ -280,46 +205,6 @@ def test_a_message_that_was_repaired_twice_is_counted_once_and_both_are_told(rig
     repairs = with_ledger(one, lambda ledger: ledger.repairs(1))
     assert (len(repairs), inbox(one).row.repaired) == (4, 4)
     assert repairs[0].made == {Repair.LINE_ENDS, Repair.DATE} and "bare newlines" in repairs[0].words
-
-
-@pytest.mark.parametrize("older", [False, True])
-def test_after_an_undo_the_ledger_still_knows_whose_copy_is_whose(rig: Make, older: bool) -> None:
-    """One of what was undone is gone from the source, or hidden and shown again."""
-    one = rig()
-    mails = one.fill(10)
-    box = one.source.account()["INBOX"].messages
-    assert one.copy().ended == "complete"
-    report = with_ledger(one, lambda ledger: undo_pass(one.account_at(one.destination), ledger=ledger, pass_id=1))
-    assert report.outcome.value == "complete" and not there(one)
-    box.remove(mails[4])
-    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
-    assert one.copy().ended == "paused"
-    go_on(one)
-    if older:
-        box.insert(4, mails[4])
-        one.copy()
-        assert sorted(mail.content for mail in there(one)) == sorted(mail.content for mail in mails)
-    else:
-        del there(one)[2]
-        one.copy()
-        assert list(set_aside(one)) == [3]
-
-
-def test_mail_that_becomes_visible_between_new_mail_is_moved_too(rig: Make) -> None:
-    """As before a folder is complete, so in a later pass that was interrupted."""
-    one = rig()
-    one.fill(10)
-    assert one.copy().ended == "complete"
-    box = one.source.account()["INBOX"].messages
-    hidden = one.source.account()["INBOX"].put(*(message(f"new {n}") for n in range(8)))[3]
-    box.remove(hidden)
-    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
-    assert one.copy().ended == "paused"
-    go_on(one)
-    box.insert(13, hidden)
-    one.copy()
-    contents = [mail.content for mail in there(one)]
-    assert contents.count(hidden.content) == 1 and len(contents) == len(set(contents)) == 18
 
 
 @pytest.mark.parametrize("source", ["dovecot", "m263"])
@@ -466,59 +351,3 @@ def test_what_was_moved_changed_is_missed_when_it_is_not_there(rig: Make) -> Non
     there(one)[:] = [mail for mail in there(one) if mail.content == plain.content]
     assert one.copy().ended == "partial"
     assert list(set_aside(one)) == [labelled.uid]
-
-
-# -- and other things that happened between a death and the next run -----------------------------------------------------------------
-
-@pytest.mark.parametrize("source", ["dovecot", "gmail", "qq", "exchange"])
-def test_what_somebody_set_at_the_destination_meanwhile_stays(rig: Make, source: str) -> None:
-    """Read there between the death and the next run, while the source did not change."""
-    seen = 0
-    for step in range(150, 300, 3):
-        one = rig(source)
-        one.fill(4)
-        if one.copy(kill_at=step).ended != "killed":
-            break
-        early = list(there(one))
-        for mail in early:
-            mail.flags = ("\\Seen",)
-        one.world.pass_time(700)
-        for _ in range(3):
-            one.copy()
-        assert all("\\Seen" in mail.flags for mail in early), step
-        seen += len(early)
-    assert seen
-
-
-@pytest.mark.parametrize("source", ["dovecot", "gmail"])
-def test_flags_that_changed_at_the_source_meanwhile_are_carried_over(rig: Make, source: str) -> None:
-    for step in range(150, 400, 5):
-        one = rig(source)
-        mails = one.fill(5)
-        mails[1].flags = ("\\Flagged",)
-        if one.copy(kill_at=step).ended != "killed":
-            break
-        mails[0].flags, mails[1].flags, mails[3].flags = ("\\Seen",), (), ("\\Draft",)
-        one.source.account()["INBOX"].count_changes()
-        one.world.pass_time(700)
-        for _ in range(3):
-            one.copy()
-        assert {mail.content: mail.flags for mail in there(one)} == {mail.content: mail.flags for mail in mails}, step
-
-
-@pytest.mark.parametrize("deleted", [False, True])
-def test_mail_that_becomes_visible_between_what_is_moved_is_moved_too(rig: Make, deleted: bool) -> None:
-    """The owner widens the range that mail programs may see while the first copy waits."""
-    one = rig()
-    one.fill(10)
-    box = one.source.account()["INBOX"]
-    older = box.messages.pop(3)
-    one.destination.faults.append(Fault("EXAMINE", Action.REPLY, text=LATER))
-    assert one.copy().ended == "paused"
-    go_on(one)
-    box.messages.insert(3, older)
-    if deleted:
-        del box.messages[7]
-    one.copy()
-    contents = [mail.content for mail in there(one)]
-    assert contents.count(older.content) == 1 and len(contents) == len(set(contents)) == 10
